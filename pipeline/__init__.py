@@ -1,0 +1,1 @@
+"""The worker's parts: transport, delivery, scheduling, engine, client and command line."""

@@ -1,0 +1,1 @@
+"""The processes: composition roots that read settings, build the parts and run them."""
