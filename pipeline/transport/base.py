@@ -13,6 +13,7 @@ seconds, and `close` never waits longer than it is told to.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import NamedTuple, Protocol, Self
 
 from schemas.record import Encoded, Headers
@@ -79,36 +80,45 @@ Acknowledgement = Callable[[Acknowledged | TransportError], None]
 """Called once per produced record, on the transport's own thread: it must be quick and must not raise."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rebalance:
-    """What changed hands since the last poll. `revoked` were still owned when it was asked for; `lost` were not."""
+class ChangeKind(Enum):
+    """What happened to partitions of a group member."""
 
-    assigned: frozenset[Partition] = frozenset()
-    revoked: frozenset[Partition] = frozenset()
-    lost: frozenset[Partition] = frozenset()
+    ASSIGNED = auto()
+    REVOKED = auto()
+    LOST = auto()
 
 
-class RebalanceListener(Protocol):
-    """Told of changes while `poll` runs, on the polling thread or while that thread waits inside `poll`."""
+class Change(NamedTuple):
+    """Partitions that changed hands.
 
-    def on_revoked(self, partitions: frozenset[Partition]) -> Mapping[Partition, Committed]:
-        """Stops work on the partitions, within the consumer's revoke budget, and returns what to commit before they go."""
-        ...
+    ASSIGNED ones deliver nothing until `resume` is called for them. REVOKED ones deliver nothing any more but are still
+    owned: the group waits for `release`, up to the consumer's revoke budget; past it they are reported LOST. LOST ones
+    belong to somebody else already: nothing can be committed.
+    """
 
-    def on_lost(self, partitions: frozenset[Partition]) -> None:
-        """Drops work on partitions that belong to somebody else already: nothing can be committed."""
-        ...
-
-    def on_assigned(self, partitions: frozenset[Partition]) -> None:
-        """Takes note of new partitions. They deliver nothing until `resume` is called for them."""
-        ...
+    kind: ChangeKind
+    partitions: frozenset[Partition]
 
 
 class Consumer(Protocol):
     """A member of a consumer group, or, without a group, a reader of partitions that it names itself."""
 
     def poll(self, timeout_s: float, max_records: int) -> Sequence[Record]:
-        """Returns what has arrived, waiting up to `timeout_s` for the first record. Runs the rebalance listener."""
+        """Returns what has arrived, waiting up to `timeout_s` for the first record or change; 0 does not wait.
+
+        Never blocks for longer than `timeout_s`, also while the group rebalances or the broker is away.
+        """
+        ...
+
+    def changes(self) -> Sequence[Change]:
+        """Takes the changes of ownership since the last call, in the order in which they happened."""
+        ...
+
+    def release(self, partitions: frozenset[Partition], commits: Mapping[Partition, Committed]) -> None:
+        """Answers a REVOKED change: commits these offsets while the partitions are still owned and lets them go.
+
+        Returns at once; a commit that fails is logged, since the successor replays from the last one that succeeded.
+        """
         ...
 
     def assignment(self) -> frozenset[Partition]:
@@ -243,7 +253,7 @@ class Transport(Protocol):
         """A new producer."""
         ...
 
-    def consumer(self, group_id: str, topics: Sequence[str], listener: RebalanceListener) -> Consumer:
+    def consumer(self, group_id: str, topics: Sequence[str]) -> Consumer:
         """A new member of a group. A partition without a commit is read from its beginning."""
         ...
 
