@@ -1,0 +1,253 @@
+"""Every knob, as one frozen tree: flags win over the environment (`PENSTOCK_KAFKA__GROUP_ID`), the environment over a TOML file.
+
+An unknown name, a wrong value or a contradiction refuses to start and says which setting it is.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from schemas.topics import DEFAULT_PREFIX, Topics
+
+ENV_PREFIX = "PENSTOCK_"
+TOPIC_NAME = r"^[a-zA-Z0-9._-]{1,200}$"
+MIB = 1024 * 1024
+
+
+class BadConfiguration(Exception):
+    """A setting is wrong; the message names it and the process exits with 78."""
+
+
+class TransportKind(StrEnum):
+    """Which log carries the requests."""
+
+    KAFKA = "kafka"
+    EMBEDDED = "embedded"
+
+
+class DtypeChoice(StrEnum):
+    """Precision of weights and KV cache. `auto` keeps the checkpoint's where the device computes it natively, else float32."""
+
+    AUTO = "auto"
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
+
+class DeviceChoice(StrEnum):
+    """Where the model runs. `auto` takes the first that exists of cuda, mps, cpu."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+    MPS = "mps"
+
+
+class LogFormat(StrEnum):
+    """How log lines look."""
+
+    AUTO = "auto"
+    CONSOLE = "console"
+    JSON = "json"
+
+
+class Group(BaseModel):
+    """A group of settings: frozen, and closed to unknown names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RequestTopic(Group):
+    """A further topic to take requests from, on behalf of one tenant."""
+
+    topic: str = Field(pattern=TOPIC_NAME)
+    tenant: str = Field(min_length=1, max_length=128)
+
+
+class Tenant(Group):
+    """What one tenant may do. `reply_topics` are names or shell patterns (`team-a.*`) that its `reply_to` may name."""
+
+    reply_topics: tuple[str, ...] = ()
+
+
+class KafkaSettings(Group):
+    """How to reach Kafka. Security settings go to the client as they are."""
+
+    bootstrap_servers: str = "127.0.0.1:9092"
+    group_id: str = Field(default="penstock", min_length=1)
+    topic_prefix: str = Field(default=DEFAULT_PREFIX, pattern=TOPIC_NAME)
+    session_timeout_ms: int = Field(default=15_000, ge=1_000, le=300_000)
+    partitions: int = Field(default=12, ge=1, le=1_000, description="partitions of the topics that `topics apply` creates")
+    replication_factor: int = Field(default=-1, ge=-1, description="-1: the broker's default")
+    create_topics: bool = Field(default=True, description="a worker creates the topics that are missing when it starts")
+    request_topics: tuple[RequestTopic, ...] = ()
+    security_protocol: str = Field(default="PLAINTEXT", pattern=r"^(PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL)$")
+    ssl_cafile: Path | None = None
+    ssl_certfile: Path | None = None
+    ssl_keyfile: Path | None = None
+    ssl_password: SecretStr | None = None
+    ssl_check_hostname: bool = True
+    sasl_mechanism: str | None = Field(default=None, pattern=r"^(PLAIN|SCRAM-SHA-256|SCRAM-SHA-512|GSSAPI|OAUTHBEARER)$")
+    sasl_username: str | None = None
+    sasl_password: SecretStr | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.security_protocol.startswith("SASL") and self.sasl_mechanism is None:
+            raise ValueError("security_protocol asks for SASL: set sasl_mechanism, sasl_username and sasl_password")
+        if self.sasl_mechanism in {"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"} and not (self.sasl_username and self.sasl_password):
+            raise ValueError(f"sasl_mechanism {self.sasl_mechanism} needs sasl_username and sasl_password")
+        if (self.ssl_certfile is None) != (self.ssl_keyfile is None):
+            raise ValueError("ssl_certfile and ssl_keyfile go together")
+        return self
+
+
+class HttpSettings(Group):
+    """The worker's door for health and metrics."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65_535, description="0: any free port")
+
+
+class EngineSettings(Group):
+    """Size of a step and of the KV cache."""
+
+    max_sequences: int = Field(default=64, ge=1, le=4_096, description="running sequences per step")
+    token_budget: int = Field(default=1_024, ge=16, le=1_048_576, description="tokens per step, prefill and decode together")
+    block_tokens: int = Field(default=16, ge=1, le=1_024, description="tokens per KV block")
+    kv_cache_mib: int | None = Field(default=None, ge=1, description="KV cache; unset: what max_sequences need, within half the free memory")
+    context_tokens: int | None = Field(default=None, ge=1, description="longest prompt and output together; unset: the model's own")
+    threads: int | None = Field(default=None, ge=1, description="compute threads; unset: the cores that the process may use")
+    attempts: int = Field(default=2, ge=1, le=10, description="how often a request that fails in the engine is tried")
+
+
+class StreamSettings(Group):
+    """How output tokens become events."""
+
+    flush_interval_ms: int = Field(default=50, ge=0, le=10_000, description="longest wait of a token for its event, after the first")
+    flush_tokens: int = Field(default=32, ge=1, le=4_096, description="tokens that are sent without waiting longer")
+    max_unacknowledged_mib: int = Field(default=32, ge=1, le=4_096, description="above it decoding and intake pause")
+
+
+class LimitSettings(Group):
+    """Bounds on what is taken in; everything beyond is refused or left in the log."""
+
+    record_bytes: int = Field(default=MIB, ge=1_024, le=64 * MIB, description="largest request record")
+    record_headers: int = Field(default=64, ge=1, le=1_000, description="headers per request record")
+    rows: int = Field(default=4_096, ge=1, le=65_536, description="requests per Arrow record")
+    waiting_requests: int = Field(default=2_048, ge=1, description="requests held in memory and not yet running; at the bound partitions pause")
+    waiting_tokens: int = Field(default=1_048_576, ge=1, description="their prompt tokens")
+    partition_window: int = Field(default=1_024, ge=1, le=1_024, description="offsets taken past the committed one")
+    duplicate_window_s: float = Field(default=600.0, ge=0.0, description="how long a finished custom_id is remembered")
+    drain_s: float = Field(default=30.0, ge=0.0, description="how long running requests may go on after SIGTERM or a rebalance")
+
+
+class ModelSettings(Group):
+    """One model to serve."""
+
+    name: str = Field(min_length=1, max_length=128)
+    source: str = Field(min_length=1, description="folder or hub id")
+    revision: str | None = Field(default=None, description="commit, tag or branch of a hub model")
+
+
+class LogSettings(Group):
+    """Logging: never prompts, never outputs."""
+
+    level: str = Field(default="INFO", pattern=r"^(DEBUG|INFO|WARNING|ERROR)$")
+    format: LogFormat = LogFormat.AUTO
+
+
+def _data_home() -> Path:
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "penstock"
+
+
+class Settings(BaseSettings):
+    """The whole tree."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid", validate_default=True)
+
+    transport: TransportKind = TransportKind.KAFKA
+    data_dir: Path = Field(default_factory=_data_home)
+    device: DeviceChoice = DeviceChoice.AUTO
+    dtype: DtypeChoice = DtypeChoice.AUTO
+    models: tuple[ModelSettings, ...] = ()
+    tenants: Mapping[str, Tenant] = Field(default_factory=dict)
+    kafka: KafkaSettings = KafkaSettings()
+    http: HttpSettings = HttpSettings()
+    engine: EngineSettings = EngineSettings()
+    stream: StreamSettings = StreamSettings()
+    limits: LimitSettings = LimitSettings()
+    log: LogSettings = LogSettings()
+
+    @property
+    def topics(self) -> Topics:
+        """Topic names under the prefix."""
+        return Topics(self.kafka.topic_prefix)
+
+    @field_validator("models")
+    @classmethod
+    def _names_differ(cls, models: tuple[ModelSettings, ...]) -> tuple[ModelSettings, ...]:
+        names = [model.name for model in models]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"two models share the name {', '.join(sorted(twice))}")
+        return models
+
+
+def load(flags: Mapping[str, Any] | None = None, config: Path | None = None) -> Settings:
+    """Reads file, environment and flags, the later over the earlier.
+
+    Args:
+        flags: Nested settings from the command line; None values are absent.
+        config: A TOML file with the same names.
+
+    Raises:
+        BadConfiguration: A setting is unknown, wrong or contradictory; the message names each.
+    """
+    known = {ENV_PREFIX + name.upper() for name in Settings.model_fields}
+    for name in os.environ:
+        if name.startswith(ENV_PREFIX) and name.split("__")[0] not in known | {ENV_PREFIX + "TEST_KAFKA"}:
+            raise BadConfiguration(f"{name}: no such setting (penstock config show lists them)")
+    file = _read(config)
+
+    class Sourced(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 -- pydantic-settings passes it by name
+            file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 -- likewise
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return (init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=file))
+
+    try:
+        return Sourced(**_without_none(flags or {}))
+    except ValidationError as error:
+        raise BadConfiguration("; ".join(_explain(e) for e in error.errors())) from None
+
+
+def _read(config: Path | None) -> dict[str, Any]:
+    if config is None:
+        return {}
+    try:
+        return tomllib.loads(config.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadConfiguration(f"{config}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadConfiguration(f"{config}: not TOML: {error}") from None
+
+
+def _without_none(flags: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _without_none(value) if isinstance(value, Mapping) else value for name, value in flags.items() if value is not None}
+
+
+def _explain(error: Any) -> str:
+    path = ".".join(str(part) for part in error["loc"])
+    variable = ENV_PREFIX + "__".join(str(part) for part in error["loc"]).upper()
+    return f"{path} ({variable}): {error['msg']}"
