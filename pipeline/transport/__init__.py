@@ -1,0 +1,1 @@
+"""The log behind one seam: Kafka, or SQLite on one machine."""

@@ -1,0 +1,128 @@
+"""The seam between the worker and whatever computes: one `Engine` per served model.
+
+An engine belongs to the thread that steps it. It validates before it computes: `prepare` raises the error tree and
+touches no state, so that one bad request never reaches a batch. It never blocks for longer than one step.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from pipeline.scheduling.sequence import Lane
+from schemas.errors import PenstockError
+from schemas.events import FinishReason
+from schemas.request import Request
+
+RequestKey = int
+"""The worker's own number for a request, unique within the process."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A request made ready for one engine: validated, tokenised, its defaults filled in.
+
+    `work` is the engine's own affair. `prompt_tokens` counts the prompt, `max_output_tokens` bounds the output of all
+    choices together; both serve admission and usage.
+    """
+
+    prompt_tokens: int
+    max_output_tokens: int
+    choices: int
+    work: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepOutput:
+    """What one step did for one choice of one request.
+
+    `text` is what may be shown now: it lacks what is held back as the possible start of a stop string or half a
+    character. `token_ids` are new in this step, an end-of-sequence token included. A choice is over when `finish_reason`
+    is set; the request is over when all its choices are, or at once when `error` is set, which ends every choice.
+    `logprobs` is OpenAI's object for these tokens, where asked for.
+    """
+
+    key: RequestKey
+    index: int = 0
+    token_ids: tuple[int, ...] = ()
+    text: str = ""
+    logprobs: dict[str, Any] | None = None
+    finish_reason: FinishReason | None = None
+    error: PenstockError | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineStats:
+    """A moment's reading, for metrics, admission and the curious."""
+
+    running: int = 0
+    waiting: int = 0
+    waiting_tokens: int = 0
+    kv_blocks_used: int = 0
+    kv_blocks_total: int = 0
+    batch_sequences: int = 0
+    batch_tokens: int = 0
+    preemptions_total: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelInfo:
+    """What a served model is."""
+
+    name: str
+    source: str
+    revision: str | None
+    architecture: str
+    parameters: int
+    dtype: str
+    device: str
+    context_tokens: int
+    vocabulary: int
+
+
+class Engine(Protocol):
+    """One model, continuously batched."""
+
+    @property
+    def info(self) -> ModelInfo:
+        """What the model is."""
+        ...
+
+    def warm_up(self) -> None:
+        """Runs the model once in the shapes to come, so that the first request does not pay for it."""
+        ...
+
+    def prepare(self, request: Request) -> Job:
+        """Validates a request against this model and tokenises it.
+
+        Raises:
+            InvalidRequest: One of the tree's classes, naming the field; the engine's state is untouched.
+        """
+        ...
+
+    def add(self, key: RequestKey, job: Job, lane: Lane, now_s: float) -> None:
+        """Queues a job. `now_s` is the monotonic clock, as everywhere."""
+        ...
+
+    def cancel(self, key: RequestKey) -> None:
+        """Drops a request, queued or running, before the next step; no output of it follows. Unknown keys are ignored."""
+        ...
+
+    def has_work(self) -> bool:
+        """Tells whether a step would do anything."""
+        ...
+
+    def step(self, now_s: float) -> Sequence[StepOutput]:
+        """Runs one batch and returns what came of it.
+
+        A fault of one sequence becomes an output with an `error` for its request alone. Only a fault that makes the
+        engine unusable (a broken device) is raised.
+        """
+        ...
+
+    def stats(self) -> EngineStats:
+        """Reads the gauges."""
+        ...
+
+    def close(self) -> None:
+        """Frees the device's memory."""
+        ...

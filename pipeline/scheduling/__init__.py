@@ -1,0 +1,1 @@
+"""Who runs next and how much: pure, synchronous, time as an argument."""
