@@ -125,6 +125,10 @@ class Consumer(Protocol):
         """The partitions owned now."""
         ...
 
+    def joined(self) -> bool:
+        """Tells whether the group has given its answer: partitions, or the knowledge that there are none for this member."""
+        ...
+
     def pause(self, partitions: frozenset[Partition]) -> None:
         """Delivers nothing more from these partitions, what was fetched ahead included; polling must go on."""
         ...
