@@ -1,0 +1,42 @@
+"""What one step computes."""
+
+from dataclasses import dataclass
+
+from pipeline.scheduling.sequence import Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """`count` tokens of one sequence's prompt (or of what a preempted sequence computes again), from position `start`."""
+
+    sequence: Sequence
+    start: int
+    count: int
+
+    @property
+    def samples(self) -> bool:
+        """Tells whether the chunk reaches the sequence's last token, so that the next one can be sampled."""
+        return self.start + self.count == self.sequence.tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The plan of one step: `decodes` compute their one pending token each, then come the chunks of prefill.
+
+    `admitted` got a row in this plan, `grown` a further block; both are named so that tables kept per row can follow.
+    """
+
+    decodes: list[Sequence]
+    prefills: list[Chunk]
+    admitted: list[Sequence]
+    grown: list[Sequence]
+
+    @property
+    def sequences(self) -> int:
+        """Sequences in the step."""
+        return len(self.decodes) + len(self.prefills)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that the step computes."""
+        return len(self.decodes) + sum(chunk.count for chunk in self.prefills)
