@@ -1,0 +1,271 @@
+"""Every request from admission to its last word: opened, fed with output, ended once, and its offset done when that is acknowledged."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
+
+import structlog
+
+from pipeline.delivery.answer import FlushRule, answer_for, error_event
+from pipeline.delivery.assignments import Assignments
+from pipeline.delivery.outbox import Channel, Outbox
+from pipeline.delivery.requests import InFlight, Requests
+from pipeline.delivery.routes import Route, Routes
+from pipeline.engine.base import Engine, Job, RequestKey, StepOutput
+from pipeline.scheduling.sequence import Lane
+from pipeline.telemetry import Metrics
+from pipeline.transport.base import Partition, Record, TransportError
+from schemas.codec import Refusal, encode_event, encode_result
+from schemas.dead_letter import DeadLetter, encode_dead_letter
+from schemas.errors import Cancelled, DeadlineExceeded, EngineError, PenstockError
+from schemas.events import Usage
+from schemas.record import Encoded, Origin, ReplyAddress
+from schemas.request import Request
+from schemas.results import failed_line
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True, kw_only=True)
+class Answers:
+    """Owns the registry of requests; the only place where a request ends.
+
+    Attributes:
+        flush_rule: When tokens become an event while the log keeps up; the interval widens as it falls behind.
+        max_unacknowledged_bytes: Above this the worker stops decoding and taking in.
+        attempts: How often a request that fails in the engine is tried.
+    """
+
+    requests: Requests
+    routes: Routes
+    outbox: Outbox
+    assignments: Assignments
+    metrics: Metrics
+    flush_rule: FlushRule
+    max_unacknowledged_bytes: int
+    attempts: int
+    clock_s: Callable[[], float] = time.monotonic
+    _keys: Iterator[int] = field(default_factory=count)
+    _talking: dict[RequestKey, InFlight] = field(default_factory=dict)
+
+    def admit(
+        self, request: Request, *, record: Record, tenant: str, lane: Lane, engine: Engine, job: Job, route: Route, deadline_s: float | None
+    ) -> InFlight:
+        """Opens the answer and queues the job."""
+        inflight = self._register(request, record=record, tenant=tenant, lane=lane, engine=engine, job=job, route=route, deadline_s=deadline_s)
+        engine.add(inflight.key, job, lane, inflight.admitted_s)
+        self.metrics.prompt_tokens.inc(job.prompt_tokens)
+        return inflight
+
+    def reject(
+        self, error: PenstockError, request: Request, *, record: Record, tenant: str, lane: Lane, engine: Engine, job: Job, route: Route
+    ) -> None:
+        """Ends a request that another worker may have begun: the error needs an attempt, or readers of that one would not take it."""
+        inflight = self._register(request, record=record, tenant=tenant, lane=lane, engine=engine, job=job, route=route, deadline_s=None)
+        self.fail(inflight, error)
+
+    def refuse(self, refusal: Refusal, record: Record, tenant: str) -> None:
+        """Answers a request that never begins, and keeps its record where it is dead."""
+        error, reply, origin = refusal.error, refusal.reply, refusal.origin
+
+        def settled(_: int = 0) -> None:
+            self._count(error.code)
+            log.info("request_refused", origin=str(origin), code=error.code, param=error.param)
+            self._offset_done(origin)
+
+        channel = Channel(on_refused=lambda fault: self._unanswerable(origin, fault, settled))
+        is_readable = reply.custom_id is not None or reply.correlation_id is not None
+        if refusal.dead_letter or not is_readable:
+            self._post_dead_letter(channel, record, error, origin, attempts=1, on_landed=None if is_readable else settled)
+        if is_readable:
+            route = self.routes.fallback(reply, tenant, self.outbox.producer)
+            self._post(channel, route.partition, _refusal_record(error, reply, origin, self.epoch(record.partition)), settled)
+
+    def take(self, output: StepOutput, now_s: float) -> None:
+        """Adds the output of one step to its answer, and ends it with its last choice."""
+        inflight = self.requests.get(output.key)
+        if inflight is None or inflight.has_ended:
+            return
+        if output.error is not None:
+            self._try_again(inflight, output.error, now_s)
+            return
+        if output.token_ids:
+            self._clock_tokens(inflight, len(output.token_ids), now_s)
+        inflight.answer.take(output)
+        self._talking[inflight.key] = inflight
+        if output.finish_reason is not None:
+            inflight.open_choices -= 1
+            if inflight.open_choices == 0:
+                self._end(inflight, str(output.finish_reason), now_s)
+
+    def flush(self, now_s: float) -> None:
+        """Sends the tokens that have waited long enough; longer while the log is behind."""
+        depth = self.outbox.unacknowledged_bytes / self.max_unacknowledged_bytes
+        rule = FlushRule(interval_s=self.flush_rule.interval_s * (1.0 + 8.0 * depth), tokens=int(self.flush_rule.tokens * (1.0 + 8.0 * depth)))
+        for inflight in self._talking.values():
+            inflight.answer.flush(now_s, rule)
+
+    def expire(self, now_s: float) -> None:
+        """Ends the requests whose deadline has passed."""
+        for inflight in self.requests.expired(now_s):
+            self.fail(inflight, DeadlineExceeded("the deadline passed before the request ended"))
+
+    def cancel(self, inflight: InFlight) -> None:
+        """Ends a request because its requester wants so."""
+        if not inflight.has_ended:
+            self.fail(inflight, Cancelled("the request was cancelled"))
+
+    def fail(self, inflight: InFlight, error: PenstockError) -> None:
+        """Ends a request with an error."""
+        inflight.engine.cancel(inflight.key)
+        self._close(inflight, error.code)
+        inflight.answer.fail(error)
+
+    def hand_back(self, partitions: frozenset[Partition], *, unstarted_only: bool = False) -> None:
+        """Drops the requests of these partitions without a word: whoever owns the partitions next answers them, and their twins elsewhere too."""
+        for inflight in self.requests:
+            inflight.joined = [origin for origin in inflight.joined if Partition(origin.topic, origin.partition) not in partitions]
+            if inflight.partition not in partitions or (unstarted_only and (inflight.has_ended or inflight.first_token_s is not None)):
+                continue
+            inflight.engine.cancel(inflight.key)
+            self.outbox.abandon(inflight.channel)
+            self._talking.pop(inflight.key, None)
+            self.requests.drop(inflight.key)
+            for origin in inflight.joined:
+                self._offset_done(origin)
+
+    def is_saturated(self) -> bool:
+        """Tells whether the log is too far behind to decode on."""
+        return self.outbox.unacknowledged_bytes > self.max_unacknowledged_bytes
+
+    def epoch(self, partition: Partition) -> int:
+        """The epoch of a partition that is owned."""
+        return self.assignments.ledger(partition).epoch
+
+    def _register(
+        self, request: Request, *, record: Record, tenant: str, lane: Lane, engine: Engine, job: Job, route: Route, deadline_s: float | None
+    ) -> InFlight:
+        key = next(self._keys)
+        channel = Channel(on_refused=lambda fault: self._reply_refused(key, fault))
+        answer = answer_for(request, route, self.epoch(record.partition), self.outbox, channel, partial(self._settled, key))
+        inflight = InFlight(
+            key=key,
+            request=request,
+            record=record,
+            tenant=tenant,
+            lane=lane,
+            engine=engine,
+            job=job,
+            route=route,
+            channel=channel,
+            admitted_s=self.clock_s(),
+            answer=answer,
+            open_choices=job.choices,
+            deadline_s=deadline_s,
+        )
+        self.requests.add(inflight)
+        answer.open()
+        return inflight
+
+    def _clock_tokens(self, inflight: InFlight, tokens: int, now_s: float) -> None:
+        if inflight.first_token_s is None:
+            inflight.first_token_s = now_s
+            self.metrics.time_to_first_token.labels(inflight.request.model).observe(now_s - inflight.admitted_s)
+        inflight.last_token_s = now_s
+        inflight.output_tokens += tokens
+        self.metrics.generation_tokens.inc(tokens)
+
+    def _try_again(self, inflight: InFlight, error: PenstockError, now_s: float) -> None:
+        if isinstance(error, EngineError) and inflight.attempts < self.attempts:
+            inflight.attempts += 1
+            inflight.output_tokens, inflight.open_choices, inflight.first_token_s = 0, inflight.job.choices, None
+            inflight.answer.restart("the engine failed on this request and tries it again")
+            inflight.engine.add(inflight.key, inflight.job, inflight.lane, now_s)
+            return
+        if error.retryable:
+            self._dead_letter(inflight, error)
+        self.fail(inflight, error)
+
+    def _end(self, inflight: InFlight, outcome: str, now_s: float) -> None:
+        self.metrics.request_duration.labels(inflight.request.model).observe(now_s - inflight.admitted_s)
+        if inflight.output_tokens > 1 and inflight.first_token_s is not None:
+            self.metrics.time_per_output_token.labels(inflight.request.model).observe((now_s - inflight.first_token_s) / (inflight.output_tokens - 1))
+        self._close(inflight, outcome)
+        inflight.answer.end(Usage(prompt_tokens=inflight.job.prompt_tokens, completion_tokens=inflight.output_tokens))
+
+    def _close(self, inflight: InFlight, outcome: str) -> None:
+        inflight.outcome = outcome
+        self._talking.pop(inflight.key, None)
+        self._count(outcome)
+        now_s = self.clock_s()
+        log.info(
+            "request_finished",
+            origin=str(inflight.request.origin),
+            model=inflight.request.model,
+            lane=inflight.lane.name.lower(),
+            outcome=outcome,
+            prompt_tokens=inflight.job.prompt_tokens,
+            output_tokens=inflight.output_tokens,
+            ttft_ms=None if inflight.first_token_s is None else round((inflight.first_token_s - inflight.admitted_s) * 1e3, 1),
+            duration_ms=round((now_s - inflight.admitted_s) * 1e3, 1),
+            attempts=inflight.attempts,
+        )
+
+    def _settled(self, key: RequestKey) -> None:
+        inflight = self.requests.get(key)
+        if inflight is None:
+            return
+        self.requests.settle(key, self.clock_s())
+        self._offset_done(inflight.request.origin)
+        for origin in inflight.joined:
+            self._offset_done(origin)
+
+    def _offset_done(self, origin: Origin) -> None:
+        partition = Partition(origin.topic, origin.partition)
+        if partition in self.assignments.partitions:
+            self.assignments.ledger(partition).done(origin.offset)
+
+    def _reply_refused(self, key: RequestKey, fault: TransportError) -> None:
+        """The log takes no more records of this answer: what remains is the dead letter."""
+        inflight = self.requests.get(key)
+        if inflight is None:
+            return
+        if not inflight.has_ended:
+            inflight.engine.cancel(key)
+            self._close(inflight, EngineError.code)
+        inflight.channel = Channel(on_refused=lambda again: self._unanswerable(inflight.request.origin, again, lambda: self._settled(key)))
+        error = EngineError(f"the reply topic refuses the answer: {type(fault).__name__}")
+        self._dead_letter(inflight, error, on_landed=lambda _: self._settled(key))
+
+    def _unanswerable(self, origin: Origin, fault: TransportError, settled: Callable[[], None]) -> None:
+        log.error("dead_letter_refused", origin=str(origin), error=type(fault).__name__, detail=str(fault))
+        settled()
+
+    def _dead_letter(self, inflight: InFlight, error: PenstockError, on_landed: Callable[[int], None] | None = None) -> None:
+        self._post_dead_letter(inflight.channel, inflight.record, error, inflight.request.origin, attempts=inflight.attempts, on_landed=on_landed)
+
+    def _post_dead_letter(
+        self, channel: Channel, record: Record, error: PenstockError, origin: Origin, *, attempts: int, on_landed: Callable[[int], None] | None
+    ) -> None:
+        letter = DeadLetter(
+            origin=str(origin), error_code=error.code, error_message=error.message, attempts=attempts, failed_at_ms=int(time.time() * 1000)
+        )
+        self.metrics.dead_letters.labels(error.code).inc()
+        self._post(channel, self.routes.dead_letters(), encode_dead_letter(record.key, record.value, record.headers, letter), on_landed)
+
+    def _post(self, channel: Channel, partition: Partition, record: Encoded, on_landed: Callable[[int], None] | None) -> None:
+        self.outbox.post(channel, partition, record, on_landed)
+
+    def _count(self, outcome: str) -> None:
+        self.metrics.requests.labels(outcome).inc()
+
+
+def _refusal_record(error: PenstockError, reply: ReplyAddress, origin: Origin, epoch: int) -> Encoded:
+    name = reply.custom_id or reply.correlation_id or ""
+    if reply.stream:
+        return encode_event(error_event(error), custom_id=name, correlation_id=reply.correlation_id)
+    return encode_result(
+        failed_line(error, id=f"batch_req_{origin}", custom_id=name, origin=str(origin), attempt=epoch), correlation_id=reply.correlation_id
+    )

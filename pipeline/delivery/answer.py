@@ -1,0 +1,264 @@
+"""How one request is answered: as a stream of events, or as one batch-output line. Two classes, one set of verbs."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any, Protocol
+
+from pipeline.delivery.outbox import Channel, Outbox
+from pipeline.delivery.routes import Route
+from pipeline.engine.base import StepOutput
+from schemas.codec import encode_event, encode_result
+from schemas.errors import PenstockError
+from schemas.events import Begin, Chunk, End, Error, Event, FinishReason, Reset, StreamHead, Usage
+from schemas.request import Endpoint, Request
+from schemas.results import Choice, ResultLine, chat_completion, failed_line, text_completion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlushRule:
+    """When pending tokens become an event: after the interval, or when there are that many."""
+
+    interval_s: float
+    tokens: int
+
+
+class Answer(Protocol):
+    """What the worker says to a requester, in the order in which it may say it: open, take and flush, then end or fail."""
+
+    def open(self) -> None:
+        """Announces the attempt."""
+        ...
+
+    def take(self, output: StepOutput) -> None:
+        """Adds output of one step."""
+        ...
+
+    def flush(self, now_s: float, rule: FlushRule) -> None:
+        """Sends what is due."""
+        ...
+
+    def restart(self, reason: str) -> None:
+        """Voids everything said so far: the engine starts this request again."""
+        ...
+
+    def end(self, usage: Usage) -> None:
+        """Says the last word of a request that went well."""
+        ...
+
+    def fail(self, error: PenstockError) -> None:
+        """Says the last word of a request that did not."""
+        ...
+
+
+def answer_for(request: Request, route: Route, epoch: int, outbox: Outbox, channel: Channel, on_settled: Callable[[], None]) -> Answer:
+    """Picks the form that the requester asked for; `on_settled` is called when the last word is acknowledged by the log."""
+    kind = StreamAnswer if request.stream else ResultAnswer
+    return kind(request=request, route=route, epoch=epoch, outbox=outbox, channel=channel, on_settled=on_settled)
+
+
+@dataclass(slots=True)
+class _Pending:
+    """Tokens of one choice that no event has carried yet."""
+
+    text: str = ""
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: dict[str, Any] | None = None
+    is_open: bool = False
+    finish_reason: FinishReason | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class StreamAnswer:
+    """Events in one partition of the reply topic.
+
+    Nothing but `begin` is sent before its acknowledgement: its offset is the attempt that every other event names. What
+    the engine makes meanwhile waits here.
+    """
+
+    request: Request
+    route: Route
+    epoch: int
+    outbox: Outbox
+    channel: Channel
+    on_settled: Callable[[], None]
+    head: StreamHead = field(init=False)
+    attempt: int | None = None
+    seq: int = 0
+    sent_tokens: int = 0
+    flushed_s: float = -math.inf
+    pending: dict[int, _Pending] = field(default_factory=dict)
+    last_word: Usage | PenstockError | None = None
+
+    def __post_init__(self) -> None:
+        """Fixes what every event repeats."""
+        self.head = StreamHead(
+            id=answer_id(self.request),
+            object="chat.completion.chunk" if self.request.endpoint is Endpoint.CHAT else "text_completion",
+            created=self.request.timestamp_ms // 1000,
+            model=self.request.model,
+        )
+
+    def open(self) -> None:
+        """Writes `begin`; the attempt is open once the log has acknowledged it."""
+        request = self.request
+        begin = Begin(
+            custom_id=request.custom_id, model=request.model, origin=str(request.origin), created=int(time.time()), epoch=self.epoch, resume=False
+        )
+        self._post(begin, on_landed=self._opened)
+
+    def take(self, output: StepOutput) -> None:
+        """Adds to what is pending; the first token of all goes out at the next flush."""
+        pending = self.pending.setdefault(output.index, _Pending())
+        pending.text += output.text
+        pending.token_ids.extend(output.token_ids)
+        pending.logprobs = join_logprobs(pending.logprobs, output.logprobs)
+        pending.finish_reason = output.finish_reason or pending.finish_reason
+
+    def flush(self, now_s: float, rule: FlushRule) -> None:
+        """Sends pending tokens when they have waited long enough or are many."""
+        waiting = sum(len(pending.token_ids) for pending in self.pending.values())
+        if self.attempt is None or waiting == 0:
+            return
+        if now_s - self.flushed_s >= rule.interval_s or waiting >= rule.tokens:
+            self._send_pending()
+            self.flushed_s = now_s
+
+    def restart(self, reason: str) -> None:
+        """Sends `reset`; the sequence number and the token offset start at 0 again."""
+        self.pending.clear()
+        self.flushed_s = -math.inf
+        if self.attempt is not None and self.seq > 0:
+            self._post(Reset(attempt=self.attempt, reason=reason))
+        self.seq = self.sent_tokens = 0
+
+    def end(self, usage: Usage) -> None:
+        """Sends what is pending and `end`, as soon as the attempt is open."""
+        self.last_word = usage
+        self._close()
+
+    def fail(self, error: PenstockError) -> None:
+        """Sends what is pending and `error`, as soon as the attempt is open."""
+        self.last_word = error
+        self._close()
+
+    def _opened(self, offset: int) -> None:
+        self.attempt = offset
+        self._close()
+
+    def _close(self) -> None:
+        if self.attempt is None or self.last_word is None:
+            return
+        self._send_pending()
+        self._post(self._closing_event(self.attempt, self.last_word), on_landed=lambda _: self.on_settled())
+
+    def _closing_event(self, attempt: int, last_word: Usage | PenstockError) -> Event:
+        if isinstance(last_word, PenstockError):
+            return error_event(last_word, attempt=attempt, seq=self.seq)
+        reasons = tuple(self.pending[index].finish_reason or FinishReason.STOP for index in sorted(self.pending))
+        return End(head=self.head, attempt=attempt, seq=self.seq, finish_reasons=reasons, usage=last_word)
+
+    def _send_pending(self) -> None:
+        for index, pending in self.pending.items():
+            if self.attempt is None or not (pending.token_ids or pending.text):
+                continue
+            chunk = Chunk(
+                head=self.head,
+                attempt=self.attempt,
+                seq=self.seq,
+                text=pending.text,
+                token_ids=tuple(pending.token_ids),
+                token_offset=self.sent_tokens,
+                index=index,
+                opens_choice=not pending.is_open,
+                logprobs=pending.logprobs,
+            )
+            self._post(chunk)
+            self.seq += 1
+            self.sent_tokens += len(pending.token_ids)
+            pending.text, pending.token_ids, pending.logprobs, pending.is_open = "", [], None, True
+
+    def _post(self, event: Event, on_landed: Callable[[int], None] | None = None) -> None:
+        encoded = encode_event(event, custom_id=self.request.custom_id, correlation_id=self.route.correlation_id)
+        self.outbox.post(self.channel, self.route.partition, encoded, on_landed)
+
+
+@dataclass(slots=True, kw_only=True)
+class ResultAnswer:
+    """One batch-output line, when everything is there."""
+
+    request: Request
+    route: Route
+    epoch: int
+    outbox: Outbox
+    channel: Channel
+    on_settled: Callable[[], None]
+    choices: dict[int, _Pending] = field(default_factory=dict)
+
+    def open(self) -> None:
+        """Announces nothing: a result has no attempt that could be resumed."""
+
+    def take(self, output: StepOutput) -> None:
+        """Adds to the line."""
+        choice = self.choices.setdefault(output.index, _Pending())
+        choice.text += output.text
+        choice.token_ids.extend(output.token_ids)
+        choice.logprobs = join_logprobs(choice.logprobs, output.logprobs)
+        choice.finish_reason = output.finish_reason or choice.finish_reason
+
+    def flush(self, now_s: float, rule: FlushRule) -> None:
+        """Waits for the end."""
+
+    def restart(self, reason: str) -> None:  # noqa: ARG002 -- part of the protocol
+        """Starts the line again."""
+        self.choices.clear()
+
+    def end(self, usage: Usage) -> None:
+        """Sends the line."""
+        request = self.request
+        body = chat_completion if request.endpoint is Endpoint.CHAT else text_completion
+        head = {"id": answer_id(request), "created": request.timestamp_ms // 1000, "model": request.model}
+        choices = tuple(
+            Choice(index=index, text=c.text, token_ids=tuple(c.token_ids), logprobs=c.logprobs, finish_reason=c.finish_reason or FinishReason.STOP)
+            for index, c in sorted(self.choices.items())
+        )
+        line = ResultLine(
+            id=f"batch_req_{head['id']}",
+            custom_id=request.custom_id,
+            status_code=200,
+            request_id=str(head["id"]),
+            body=body(**head, choices=choices, usage=usage),
+            error=None,
+            origin=str(request.origin),
+            attempt=self.epoch,
+        )
+        self._post(line)
+
+    def fail(self, error: PenstockError) -> None:
+        """Sends a line that holds the error."""
+        request = self.request
+        self._post(failed_line(error, id=answer_id(request), custom_id=request.custom_id, origin=str(request.origin), attempt=self.epoch))
+
+    def _post(self, line: ResultLine) -> None:
+        encoded = encode_result(line, correlation_id=self.route.correlation_id)
+        self.outbox.post(self.channel, self.route.partition, encoded, lambda _: self.on_settled())
+
+
+def answer_id(request: Request) -> str:
+    """OpenAI's `id`: the same in every attempt at the same request."""
+    prefix = "chatcmpl" if request.endpoint is Endpoint.CHAT else "cmpl"
+    return f"{prefix}-{blake2b(f'{request.origin} {request.custom_id}'.encode(), digest_size=12).hexdigest()}"
+
+
+def error_event(error: PenstockError, *, attempt: int | None = None, seq: int | None = None) -> Error:
+    """An exception of the tree as the event that closes a stream."""
+    return Error(code=error.code, type=error.type, message=error.message, param=error.param, attempt=attempt, seq=seq)
+
+
+def join_logprobs(first: dict[str, Any] | None, then: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Puts OpenAI's logprobs objects of consecutive tokens together: every member is a list over tokens."""
+    if first is None or then is None:
+        return then if first is None else first
+    return {name: (value or []) + (then.get(name) or []) if isinstance(value, list) else value for name, value in first.items()}

@@ -1,0 +1,138 @@
+"""The worker's loop: short verbs, one thread. Every other part is told the time."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import structlog
+
+from pipeline.answers import Answers
+from pipeline.delivery.assignments import Assignments
+from pipeline.delivery.cancels import Cancels
+from pipeline.delivery.outbox import Outbox
+from pipeline.engine.base import Engine
+from pipeline.intake import Intake
+from pipeline.telemetry import Metrics
+from pipeline.transport.base import Partition, TransportError
+
+log = structlog.get_logger(__name__)
+
+IDLE_WAIT_S = 0.05
+"""How long an idle worker waits for a record; also how late it notices that it should stop."""
+SETTLE_WAIT_S = 0.002
+CLOSE_S = 5.0
+
+
+class Phase(StrEnum):
+    """What the loop is at. `STARTING` and `CLOSED` belong to the process around it."""
+
+    RUNNING = "running"
+    DRAINING = "draining"
+    DONE = "done"
+
+
+@dataclass(slots=True, kw_only=True)
+class Loop:
+    """Where the parts meet: consume → admit → step → emit → commit.
+
+    Attributes:
+        beat_s: When the last step began; other threads read it.
+        is_ready: Whether the group has given this worker its partitions, or the knowledge that there are none; likewise.
+    """
+
+    intake: Intake
+    answers: Answers
+    assignments: Assignments
+    cancels: Cancels
+    outbox: Outbox
+    engines: Mapping[str, Engine]
+    metrics: Metrics
+    drain_s: float
+    clock_s: Callable[[], float] = time.monotonic
+    phase: Phase = Phase.RUNNING
+    beat_s: float = field(default_factory=time.monotonic)
+    is_ready: bool = False
+    _drain_until_s: float = 0.0
+
+    def run(self, wants_stop: Callable[[], bool], wants_out: Callable[[], bool]) -> None:
+        """Steps until it is told to stop and has drained.
+
+        Args:
+            wants_stop: Asked every step; from the first yes on nothing new is taken, and what runs may end.
+            wants_out: Asked every step; a yes ends the drain where it is. What has not ended stays in the log.
+        """
+        while self.phase is not Phase.DONE:
+            now_s = self.clock_s()
+            if self.phase is Phase.RUNNING and wants_stop():
+                self._start_draining(now_s)
+            if self.phase is Phase.DRAINING and (wants_out() or now_s >= self._drain_until_s or not len(self.answers.requests)):
+                self.phase = Phase.DONE
+                break
+            self.step(now_s)
+
+    def step(self, now_s: float) -> None:
+        """Runs one step of everything."""
+        self.beat_s = now_s
+        self.assignments.follow(now_s, on_leaving=self._prepare_leaving, on_gone=self.answers.hand_back)
+        self.intake.pull(IDLE_WAIT_S if self._is_idle() else 0.0)
+        self.intake.cancel_named()
+        self.answers.expire(now_s)
+        self._compute()
+        self.answers.flush(self.clock_s())
+        self.outbox.settle(now_s, SETTLE_WAIT_S if self._only_waits_for_the_log() else 0.0)
+        self.assignments.commit(now_s, at_once=not len(self.answers.requests) and self._is_idle())
+        self._observe()
+
+    def close(self) -> None:
+        """Hands off in order: let what was said land, commit, leave the group, let go of the log."""
+        deadline_s = self.clock_s() + CLOSE_S
+        try:
+            self.outbox.flush(CLOSE_S)
+        except TransportError as error:
+            log.warning("left_unacknowledged", records=self.outbox.unacknowledged_records, detail=str(error))
+        while self.outbox.unacknowledged_records and self.clock_s() < deadline_s:
+            self.outbox.settle(self.clock_s(), SETTLE_WAIT_S)
+        log.info("closing", unfinished=len(self.answers.requests))
+        self.answers.hand_back(self.assignments.partitions)
+        self.assignments.leave(CLOSE_S)
+        self.cancels.close(CLOSE_S)
+        self.outbox.close(CLOSE_S)
+
+    def _start_draining(self, now_s: float) -> None:
+        self.phase = Phase.DRAINING
+        self._drain_until_s = now_s + self.drain_s
+        self.intake.is_open = False
+        self.answers.hand_back(self.assignments.partitions, unstarted_only=True)
+        log.info("draining", running=len(self.answers.requests), budget_s=self.drain_s)
+
+    def _prepare_leaving(self, partitions: frozenset[Partition]) -> None:
+        self.answers.hand_back(partitions, unstarted_only=True)
+
+    def _compute(self) -> None:
+        if self.answers.is_saturated():
+            return
+        for engine in self.engines.values():
+            if engine.has_work():
+                started_s = self.clock_s()
+                outputs = engine.step(started_s)
+                ended_s = self.clock_s()
+                self.metrics.observe_step(engine.stats(), ended_s - started_s)
+                for output in outputs:
+                    self.answers.take(output, ended_s)
+
+    def _is_idle(self) -> bool:
+        return not self.outbox.unacknowledged_records and not self._has_work()
+
+    def _only_waits_for_the_log(self) -> bool:
+        return bool(self.outbox.unacknowledged_records) and (self.answers.is_saturated() or not self._has_work())
+
+    def _has_work(self) -> bool:
+        return any(engine.has_work() for engine in self.engines.values())
+
+    def _observe(self) -> None:
+        self.is_ready = self.assignments.is_settled()
+        self.metrics.observe_engines([engine.stats() for engine in self.engines.values()])
+        self.metrics.unacknowledged_bytes.set(self.outbox.unacknowledged_bytes)
+        self.metrics.partitions.set(len(self.assignments.partitions))
+        self.metrics.open_offsets.set(self.assignments.open_offsets(self.assignments.partitions))

@@ -1,0 +1,86 @@
+"""Logging and metric names. Neither ever carries a prompt or an output."""
+
+import logging
+import sys
+from collections.abc import Sequence
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from pipeline.engine.base import EngineStats
+from pipeline.settings import LogFormat, LogSettings
+
+FAST_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+SLOW_S = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+SIZES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512, 1024, 2048, 4096)
+
+
+def configure_logging(settings: LogSettings) -> None:
+    """Sets up structlog and the standard library's logging: one line an event, on stderr, JSON unless it is a terminal."""
+    level = logging.getLevelNamesMapping()[settings.level]
+    as_json = settings.format is LogFormat.JSON or (settings.format is LogFormat.AUTO and not sys.stderr.isatty())
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+    ]
+    last: list[structlog.typing.Processor] = (
+        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()] if as_json else [structlog.dev.ConsoleRenderer()]
+    )
+    structlog.configure(
+        processors=[*shared, *last],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last], foreign_pre_chain=shared)
+    )
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+
+
+class Metrics:
+    """Every metric of one worker process, in a registry of its own."""
+
+    def __init__(self) -> None:
+        r = self.registry = CollectorRegistry()
+        self.requests_running = Gauge("penstock_requests_running", "Requests in the running batch.", registry=r)
+        self.requests_waiting = Gauge("penstock_requests_waiting", "Requests admitted and waiting for the batch.", registry=r)
+        self.requests = Counter("penstock_requests", "Requests by how they ended.", ["outcome"], registry=r)
+        self.time_to_first_token = Histogram(
+            "gen_ai_server_time_to_first_token_seconds", "Admission to first token.", ["model"], buckets=FAST_S, registry=r
+        )
+        self.time_per_output_token = Histogram(
+            "gen_ai_server_time_per_output_token_seconds", "Mean gap between the tokens after the first.", ["model"], buckets=FAST_S, registry=r
+        )
+        self.request_duration = Histogram("gen_ai_server_request_duration_seconds", "Admission to last token.", ["model"], buckets=SLOW_S, registry=r)
+        self.queue_age = Histogram("penstock_request_queue_seconds", "Record timestamp to admission.", buckets=SLOW_S, registry=r)
+        self.prompt_tokens = Counter("penstock_prompt_tokens", "Prompt tokens of admitted requests.", registry=r)
+        self.generation_tokens = Counter("penstock_generation_tokens", "Output tokens.", registry=r)
+        self.batch_sequences = Histogram("penstock_batch_sequences", "Sequences in a step.", buckets=SIZES, registry=r)
+        self.batch_tokens = Histogram("penstock_batch_tokens", "Tokens in a step.", buckets=SIZES, registry=r)
+        self.step_time = Histogram("penstock_step_seconds", "Wall time of an engine step.", buckets=FAST_S, registry=r)
+        self.preemptions = Gauge("penstock_preemptions", "Sequences preempted since the start.", registry=r)
+        self.kv_blocks_used = Gauge("penstock_kv_blocks_used", "KV blocks in use.", registry=r)
+        self.kv_blocks_total = Gauge("penstock_kv_blocks_total", "KV blocks there are.", registry=r)
+        self.unacknowledged_bytes = Gauge("penstock_unacknowledged_bytes", "Bytes sent and not yet acknowledged by the log.", registry=r)
+        self.events = Counter("penstock_events", "Records written to the log.", registry=r)
+        self.dead_letters = Counter("penstock_dead_letters", "Records written to the dead letters.", ["code"], registry=r)
+        self.partitions = Gauge("penstock_partitions_assigned", "Request partitions owned.", registry=r)
+        self.open_offsets = Gauge("penstock_open_offsets", "Request records taken and not yet done.", registry=r)
+
+    def observe_engines(self, stats: Sequence[EngineStats]) -> None:
+        """Sets the gauges that engines answer for, over all models of the process."""
+        self.requests_running.set(sum(s.running for s in stats))
+        self.requests_waiting.set(sum(s.waiting for s in stats))
+        self.kv_blocks_used.set(sum(s.kv_blocks_used for s in stats))
+        self.kv_blocks_total.set(sum(s.kv_blocks_total for s in stats))
+        self.preemptions.set(sum(s.preemptions_total for s in stats))
+
+    def observe_step(self, stats: EngineStats, seconds: float) -> None:
+        """Records one engine step."""
+        self.batch_sequences.observe(stats.batch_sequences)
+        self.batch_tokens.observe(stats.batch_tokens)
+        self.step_time.observe(seconds)

@@ -1,0 +1,206 @@
+"""The composition root of one worker process: builds the parts from the settings, runs the loop, takes them down in order."""
+
+import json
+import os
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import structlog
+
+from pipeline.answers import Answers
+from pipeline.delivery.answer import FlushRule
+from pipeline.delivery.assignments import Assignments
+from pipeline.delivery.cancels import Cancels
+from pipeline.delivery.outbox import Outbox
+from pipeline.delivery.requests import Requests
+from pipeline.delivery.routes import Routes
+from pipeline.engine.base import Engine
+from pipeline.engine.loading import LoadError, load
+from pipeline.intake import Bounds, Intake
+from pipeline.loop import Loop
+from pipeline.models import TINY
+from pipeline.settings import MIB, BadConfiguration, ModelSettings, Settings
+from pipeline.telemetry import Metrics, configure_logging
+from pipeline.transport.base import BrokerUnavailable, Partition, Transport, UnknownTopic
+from pipeline.transport.open import open_transport
+from pipeline.transport.topics import missing_topics
+from schemas.codec import Limits
+from workers.health import HealthServer
+from workers.lifecycle import Lifecycle, State
+
+log = structlog.get_logger(__name__)
+
+EXIT_OK, EXIT_ERROR, EXIT_UNAVAILABLE, EXIT_CONFIG = 0, 1, 69, 78
+CONNECT_S = 30.0
+ALIVE_WITHIN_S = 120.0
+"""The longest step that still counts as life: a long prompt on a slow CPU takes its time."""
+SWITCH_INTERVAL_S = 0.0005
+"""The producer's and consumer's threads hold the interpreter for at most this long while a step wants it."""
+
+
+def main(settings: Settings) -> int:
+    """Runs a worker until it is told to stop and returns the process's exit code."""
+    configure_logging(settings.log)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    lifecycle = Lifecycle()
+    lifecycle.listen()
+    try:
+        Worker(settings, lifecycle).run()
+    except (BadConfiguration, LoadError) as error:
+        log.error("bad_configuration", detail=str(error))
+        return EXIT_CONFIG
+    except (BrokerUnavailable, UnknownTopic) as error:
+        log.error("log_unavailable", transport=settings.transport.value, detail=str(error))
+        return EXIT_UNAVAILABLE
+    except Exception:  # the one place: whatever broke, every unanswered request is still in the log
+        log.exception("worker_failed")
+        return EXIT_ERROR
+    return EXIT_OK
+
+
+class Worker:
+    """One process: its models, its place in the group, its door for health."""
+
+    def __init__(self, settings: Settings, lifecycle: Lifecycle):
+        self._settings = settings
+        self._lifecycle = lifecycle
+        self._metrics = Metrics()
+        self._loop: Loop | None = None
+
+    def run(self) -> None:
+        """Starts everything, loops, and stops in the reverse order."""
+        http = self._settings.http
+        health = HealthServer(http.host, http.port, live=self._live, ready=self._ready, registry=self._metrics.registry)
+        try:
+            url = health.start()
+        except OSError as error:
+            raise BadConfiguration(f"http.port (PENSTOCK_HTTP__PORT): can't listen on {http.host}:{http.port}: {error.strerror}") from None
+        card = self._settings.data_dir / f"worker-{os.getpid()}.json"
+        try:
+            write_card(card, url)
+            engines = load_engines(self._settings)
+            transport = open_transport(self._settings)
+            try:
+                self._serve(transport, engines)
+            finally:
+                transport.close()
+                for engine in engines.values():
+                    engine.close()
+        finally:
+            card.unlink(missing_ok=True)
+            health.close()
+            self._lifecycle.state = State.CLOSED
+
+    def _serve(self, transport: Transport, engines: Mapping[str, Engine]) -> None:
+        reach(transport, self._settings)
+        loop = self._loop = build_loop(self._settings, transport, engines, self._metrics)
+        log.info("started", models=sorted(engines), transport=self._settings.transport.value, group=self._settings.kafka.group_id)
+        self._lifecycle.state = State.RUNNING
+        try:
+            loop.run(self._lifecycle.wants_stop, self._lifecycle.wants_out)
+        finally:
+            self._lifecycle.state = State.DRAINING
+            loop.close()
+
+    def _live(self) -> str | None:
+        if self._loop is None or time.monotonic() - self._loop.beat_s < ALIVE_WITHIN_S:
+            return None
+        return f"no step for {time.monotonic() - self._loop.beat_s:.0f} s"
+
+    def _ready(self) -> str | None:
+        if self._loop is None:
+            return "loading models"
+        if self._lifecycle.wants_stop():
+            return "draining"
+        return None if self._loop.is_ready else "waiting for the group"
+
+
+def load_engines(settings: Settings) -> dict[str, Engine]:
+    """Loads and warms every model; without any in the settings, the one that ships.
+
+    Raises:
+        LoadError: A model can't be served.
+    """
+    models = settings.models or (ModelSettings(name="tiny", source=str(TINY)),)
+    engines = {}
+    for model in models:
+        started_s = time.monotonic()
+        engine = engines[model.name] = load(model, settings)
+        engine.warm_up()
+        log.info("model_ready", model=model.name, seconds=round(time.monotonic() - started_s, 1))
+    return engines
+
+
+def reach(transport: Transport, settings: Settings) -> None:
+    """Waits for the log and makes the topics that are missing, where the settings allow it.
+
+    Raises:
+        BrokerUnavailable: Nobody answers.
+        UnknownTopic: Topics are missing and may not be made here.
+    """
+    log.info("log_reached", about=transport.ping(CONNECT_S))
+    missing = missing_topics(transport, settings)
+    if not missing:
+        return
+    names = ", ".join(spec.name for spec in missing)
+    if not settings.kafka.create_topics:
+        raise UnknownTopic(f"missing topics: {names}: run `penstock topics apply`")
+    transport.create(missing)
+    log.info("topics_created", topics=names)
+
+
+def build_loop(settings: Settings, transport: Transport, engines: Mapping[str, Engine], metrics: Metrics) -> Loop:
+    """Puts the parts together and connects them."""
+    routes = Routes.of(settings)
+    outbox = Outbox(transport.producer)
+    outbox.start()
+    cancels = Cancels(transport, settings.topics.control)
+    cancels.start(time.time_ns() // 1_000_000)
+    consumer = transport.consumer(settings.kafka.group_id, routes.request_topics)
+    assignments = Assignments(
+        consumer=consumer,
+        outbox=outbox,
+        control=Partition(settings.topics.control, 0),
+        member=f"{socket.gethostname()}:{os.getpid()}",
+        window=settings.limits.partition_window,
+        revoke_budget_s=min(settings.limits.drain_s, settings.kafka.session_timeout_ms / 3_000),
+    )
+    answers = Answers(
+        requests=Requests(settings.limits.duplicate_window_s),
+        routes=routes,
+        outbox=outbox,
+        assignments=assignments,
+        metrics=metrics,
+        flush_rule=FlushRule(interval_s=settings.stream.flush_interval_ms / 1000, tokens=settings.stream.flush_tokens),
+        max_unacknowledged_bytes=settings.stream.max_unacknowledged_mib * MIB,
+        attempts=settings.engine.attempts,
+    )
+    intake = Intake(
+        consumer=consumer,
+        assignments=assignments,
+        answers=answers,
+        cancels=cancels,
+        engines=engines,
+        limits=Limits(record_bytes=settings.limits.record_bytes, headers=settings.limits.record_headers, rows=settings.limits.rows),
+        bounds=Bounds(waiting_requests=settings.limits.waiting_requests, waiting_tokens=settings.limits.waiting_tokens),
+        metrics=metrics,
+    )
+    return Loop(
+        intake=intake,
+        answers=answers,
+        assignments=assignments,
+        cancels=cancels,
+        outbox=outbox,
+        engines=engines,
+        metrics=metrics,
+        drain_s=settings.limits.drain_s,
+    )
+
+
+def write_card(path: Path, url: str) -> None:
+    """Tells other processes of this machine where the worker listens."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.write_text(json.dumps({"pid": os.getpid(), "http": url}), encoding="utf-8")
