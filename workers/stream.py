@@ -25,8 +25,8 @@ from pipeline.models import TINY
 from pipeline.settings import MIB, BadConfiguration, ModelSettings, Settings
 from pipeline.telemetry import Metrics, configure_logging
 from pipeline.transport.base import BrokerUnavailable, Partition, Transport, UnknownTopic
-from pipeline.transport.open import open_transport
-from pipeline.transport.topics import missing_topics
+from pipeline.transport import topics
+from pipeline.transport.opening import open_transport
 from schemas.codec import Limits
 from workers.health import HealthServer
 from workers.lifecycle import Lifecycle, State
@@ -142,13 +142,15 @@ def reach(transport: Transport, settings: Settings) -> None:
         UnknownTopic: Topics are missing and may not be made here.
     """
     log.info("log_reached", about=transport.ping(CONNECT_S))
-    missing = missing_topics(transport, settings)
-    if not missing:
+    plan = topics.plan(transport, topics.contract(settings.kafka))
+    for difference in plan.differing:
+        log.warning("topic_differs", detail=str(difference))
+    if not plan.missing:
         return
-    names = ", ".join(spec.name for spec in missing)
+    names = ", ".join(spec.name for spec in plan.missing)
     if not settings.kafka.create_topics:
         raise UnknownTopic(f"missing topics: {names}: run `penstock topics apply`")
-    transport.create(missing)
+    transport.create(plan.missing)
     log.info("topics_created", topics=names)
 
 

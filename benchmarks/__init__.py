@@ -1,0 +1,1 @@
+"""One runnable module per question: `python -m benchmarks.NAME`. Results go to LOG.md with date and machine, the bad ones too."""
