@@ -10,7 +10,10 @@ BOY_NAMES: Final = (
     *("Ben", "Tom", "Max", "Sam", "Leo", "Jack", "Finn", "Oscar", "Theo", "Milo", "Noah", "Hugo", "Omar", "Ravi", "Kenji", "Luis"),
     *("Pip", "Toby", "Rusty", "Bruno", "Otto", "Felix", "Jasper", "Barney", "Oliver", "Henry", "Charlie", "Arlo", "Emil", "Ivan", "Peter", "Gus"),
 )
-NAME_STARTS: Final = ("Ba", "Bri", "Do", "El", "Fa", "Gri", "Jo", "Ka", "Lo", "Mar", "Ne", "Or", "Pe", "Qui", "Ro", "Sha", "Ti", "Ul", "Vi", "Wen", "Yo", "Za")
+NAME_STARTS: Final = (
+    *("Ba", "Bri", "Do", "El", "Fa", "Gri", "Jo", "Ka", "Lo", "Mar", "Ne"),
+    *("Or", "Pe", "Qui", "Ro", "Sha", "Ti", "Ul", "Vi", "Wen", "Yo", "Za"),
+)
 NAME_MIDDLES: Final = ("", "la", "ri", "no", "mi", "den", "ru", "ve", "sto", "ki")
 GIRL_ENDS: Final = ("na", "lia", "ra", "tta", "ssa", "ya", "belle", "wen")
 BOY_ENDS: Final = ("do", "rik", "n", "bert", "mo", "vin", "ton", "ko")
@@ -19,7 +22,10 @@ ANIMALS: Final = (
     *("fox", "rabbit", "bear", "mouse", "owl", "frog", "cat", "dog", "duck", "hen", "pig", "goat", "horse", "donkey", "sheep", "lamb"),
     *("wolf", "deer", "squirrel", "hedgehog", "badger", "otter", "beaver", "turtle", "snail", "bee", "ant", "crow", "robin", "sparrow"),
     *("lion", "tiger", "elephant", "monkey", "giraffe", "penguin", "whale", "seal", "crab", "dragon", "unicorn", "robot", "giant", "wizard"),
+    *("knight", "pirate", "sailor", "farmer", "king", "queen", "prince", "princess", "witch", "fairy"),
 )
+FEMALE_KINDS: Final = frozenset({"hen", "queen", "princess", "witch"})
+MALE_KINDS: Final = frozenset({"wizard", "king", "prince", "giant"})
 CHILDREN: Final = {True: "girl", False: "boy"}  # by "is female"
 
 TRAITS: Final = (

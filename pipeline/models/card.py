@@ -1,0 +1,92 @@
+"""Writes the model card: what the model is, how it was made, and what was measured."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from pipeline.models.evaluate import Scores
+from pipeline.models.grammar import HELD_OUT_PART
+
+_CARD = """\
+---
+license: apache-2.0
+language: en
+pipeline_tag: text-generation
+library_name: transformers
+---
+
+# Tiny
+
+A language model of {parameters_m:.2f} million parameters that ships with Penstock, so that a fresh checkout answers chats without a download.
+It tells short children's stories about a hero, a thing and a place that you name, answers questions about the story that it told, and does a little
+small talk.
+
+| | |
+|---|---|
+| architecture | Llama: {layers} layers, {width} wide, {heads} heads over {kv_heads} KV heads, tied embeddings |
+| context | {context_tokens} tokens; training rows had {row_tokens} |
+| vocabulary | byte-level BPE, {vocab_tokens} tokens |
+| weights | bfloat16 safetensors, {weights_mb:.1f} MB |
+| licence | Apache-2.0, weights and text alike |
+
+## Data
+
+All text comes from a seeded grammar in this repository (`pipeline/models/grammar/`): seven plots with two endings each, told in varied sentences, the
+requests for them, questions with answers that follow from the story, and small talk. Nothing was downloaded, and no text of other authors is in it.
+One in {held_out_part} of all pairs of hero and thing (by a hash of the two words) is in no training document.
+
+## Training
+
+    python -m pipeline.models.train --steps {steps} --seed {seed}
+
+{steps} steps of {rows} packed rows, {tokens_m:.2f} million tokens in all, Muon and AdamW in float32 with a warm-up and a cosine; it took
+{minutes:.0f} minutes on {threads} CPU cores (torch {torch_version}). It needs a C++ compiler (`torch.compile`).
+
+## Measured on pairs of hero and thing that training never showed
+
+| | |
+|---|---|
+| loss per token | {loss:.4f} nats ({scored_tokens:,} tokens; requests, stories and follow-up turns) |
+| perplexity per token | {perplexity:.3f} |
+| greedy answers that mention the hero and the thing asked for | {following:.1%} of {requests} |
+| greedy answers that end by themselves within the limit | {finished:.1%} of {requests} |
+
+The measured weights are the shipped ones. A grammar can be learned almost fully: what is left of the loss is mostly the grammar's own chance.
+
+## Limits
+
+It knows the world of its grammar and nothing else: ask it for anything but stories and small talk, and it makes something up or says that it does not
+know. It follows a request for a hero, a thing, a place, a length, an ending and a moral; other wishes are ignored. Heroes and things outside its word
+list often work, and sometimes turn into others. Beyond {row_tokens} tokens it was not trained. English only. It is meant for trying out, testing and
+measuring Penstock, not for answering people.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a training run knows about itself."""
+
+    settings: dict[str, int | float]
+    """Shape and recipe, by name."""
+    parameters: int
+    tokens: int
+    elapsed_s: float
+
+
+def write_card(folder: Path, run: Run, scores: Scores) -> None:
+    """Writes `README.md` beside the weights."""
+    text = _CARD.format_map(
+        run.settings
+        | asdict(scores)
+        | {
+            "parameters_m": run.parameters / 1e6,
+            "tokens_m": run.tokens / 1e6,
+            "minutes": run.elapsed_s / 60,
+            "weights_mb": (folder / "model.safetensors").stat().st_size / 1e6,
+            "torch_version": torch.__version__,
+            "held_out_part": HELD_OUT_PART,
+            "perplexity": scores.perplexity,
+        }
+    )
+    (folder / "README.md").write_text(text, encoding="utf-8")
