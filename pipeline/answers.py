@@ -8,7 +8,7 @@ from itertools import count
 
 import structlog
 
-from pipeline.delivery.answer import FlushRule, answer_for, error_event
+from pipeline.delivery.answer import FlushRule, answer_for
 from pipeline.delivery.assignments import Assignments
 from pipeline.delivery.outbox import Channel, Outbox
 from pipeline.delivery.requests import InFlight, Requests
@@ -17,13 +17,12 @@ from pipeline.engine.base import Engine, Job, RequestKey, StepOutput
 from pipeline.scheduling.sequence import Lane
 from pipeline.telemetry import Metrics
 from pipeline.transport.base import Partition, Record, TransportError
-from schemas.codec import Refusal, encode_event, encode_result
+from schemas.codec import Refusal, ResultLine, encode_event, encode_result, error_event
 from schemas.dead_letter import DeadLetter, encode_dead_letter
 from schemas.errors import Cancelled, DeadlineExceeded, EngineError, PenstockError
 from schemas.events import Usage
 from schemas.record import Encoded, Origin, ReplyAddress
 from schemas.request import Request
-from schemas.results import failed_line
 
 log = structlog.get_logger(__name__)
 
@@ -266,6 +265,7 @@ def _refusal_record(error: PenstockError, reply: ReplyAddress, origin: Origin, e
     name = reply.custom_id or reply.correlation_id or ""
     if reply.stream:
         return encode_event(error_event(error), custom_id=name, correlation_id=reply.correlation_id)
-    return encode_result(
-        failed_line(error, id=f"batch_req_{origin}", custom_id=name, origin=str(origin), attempt=epoch), correlation_id=reply.correlation_id
+    line = ResultLine.refused(
+        error, line_id=f"batch_req_{origin}", custom_id=reply.custom_id, request_id=str(origin), origin=str(origin), attempt=epoch
     )
+    return encode_result(line, correlation_id=reply.correlation_id)

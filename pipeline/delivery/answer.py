@@ -10,11 +10,11 @@ from typing import Any, Protocol
 from pipeline.delivery.outbox import Channel, Outbox
 from pipeline.delivery.routes import Route
 from pipeline.engine.base import StepOutput
-from schemas.codec import encode_event, encode_result
+from schemas.codec import ResultLine, encode_event, encode_result, error_event
 from schemas.errors import PenstockError
-from schemas.events import Begin, Chunk, End, Error, Event, FinishReason, Reset, StreamHead, Usage
+from schemas.events import Begin, Chunk, End, Event, FinishReason, Reset, StreamHead, Usage
 from schemas.request import Endpoint, Request
-from schemas.results import Choice, ResultLine, chat_completion, failed_line, text_completion
+from schemas.results import Choice, chat_completion, text_completion
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,8 +238,12 @@ class ResultAnswer:
 
     def fail(self, error: PenstockError) -> None:
         """Sends a line that holds the error."""
-        request = self.request
-        self._post(failed_line(error, id=answer_id(request), custom_id=request.custom_id, origin=str(request.origin), attempt=self.epoch))
+        request, name = self.request, answer_id(self.request)
+        self._post(
+            ResultLine.refused(
+                error, line_id=f"batch_req_{name}", custom_id=request.custom_id, request_id=name, origin=str(request.origin), attempt=self.epoch
+            )
+        )
 
     def _post(self, line: ResultLine) -> None:
         encoded = encode_result(line, correlation_id=self.route.correlation_id)
@@ -250,11 +254,6 @@ def answer_id(request: Request) -> str:
     """OpenAI's `id`: the same in every attempt at the same request."""
     prefix = "chatcmpl" if request.endpoint is Endpoint.CHAT else "cmpl"
     return f"{prefix}-{blake2b(f'{request.origin} {request.custom_id}'.encode(), digest_size=12).hexdigest()}"
-
-
-def error_event(error: PenstockError, *, attempt: int | None = None, seq: int | None = None) -> Error:
-    """An exception of the tree as the event that closes a stream."""
-    return Error(code=error.code, type=error.type, message=error.message, param=error.param, attempt=attempt, seq=seq)
 
 
 def join_logprobs(first: dict[str, Any] | None, then: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -1,0 +1,79 @@
+"""Settings: where they come from, and what refuses to start."""
+
+import pytest
+
+from pipeline.settings import BadConfiguration, TransportKind, load
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_around(monkeypatch):
+    """The machine's own environment has no say."""
+    import os
+
+    for name in list(os.environ):
+        if name.startswith("PENSTOCK_"):
+            monkeypatch.delenv(name)
+
+
+def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path, monkeypatch):
+    """The order of precedence, group by group, name by name."""
+    file = tmp_path / "penstock.toml"
+    file.write_text('[kafka]\ngroup_id = "file"\ntopic_prefix = "file"\nbootstrap_servers = "file:1"\n[http]\nport = 1\n')
+    monkeypatch.setenv("PENSTOCK_KAFKA__GROUP_ID", "environment")
+    monkeypatch.setenv("PENSTOCK_KAFKA__TOPIC_PREFIX", "environment")
+    settings = load({"kafka": {"topic_prefix": "flag", "bootstrap_servers": None}, "http": None}, file)
+    assert settings.kafka.topic_prefix == "flag"
+    assert settings.kafka.group_id == "environment"
+    assert settings.kafka.bootstrap_servers == "file:1"
+    assert settings.http.port == 1
+    assert settings.transport is TransportKind.KAFKA
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PENSTOCK_KAFKA__SESSION_TIMEOUT_MS", "soon"),
+        ("PENSTOCK_KAFKA__TOPIC_PREFIX", "no spaces"),
+        ("PENSTOCK_ENGINE__MAX_SEQUENCES", "0"),
+        ("PENSTOCK_TRANSPORT", "carrier-pigeon"),
+        ("PENSTOCK_KAFKA__BOGUS", "1"),
+        ("PENSTOCK_BOGUS", "1"),
+        ("PENSTOCK_KAFKA__SASL_MECHANISM", "PLAIN"),
+        ("PENSTOCK_KAFKA__SECURITY_PROTOCOL", "SASL_SSL"),
+        ("PENSTOCK_KAFKA__SSL_CERTFILE", "/tmp/cert.pem"),
+    ],
+)
+def test_a_wrong_setting_refuses_to_start_and_is_named(monkeypatch, name, value):
+    """A wrong value, an unknown name or half of a pair: the message says which setting it is."""
+    monkeypatch.setenv(name, value)
+    with pytest.raises(BadConfiguration, match=name.split("__")[0].removeprefix("PENSTOCK_")) as caught:
+        load()
+    assert name.rpartition("__")[2].removeprefix("PENSTOCK_").lower() in str(caught.value).lower()
+
+
+@pytest.mark.parametrize("text", ["not toml at all [", "[kafka]\nunknown = 1\n"])
+def test_a_bad_file_refuses_to_start(tmp_path, text):
+    """A file that is not TOML, or names what does not exist, is refused."""
+    file = tmp_path / "penstock.toml"
+    file.write_text(text)
+    with pytest.raises(BadConfiguration, match="TOML|unknown"):
+        load(config=file)
+
+
+def test_a_missing_file_refuses_to_start(tmp_path):
+    """A file that was asked for has to be there."""
+    with pytest.raises(BadConfiguration, match=r"absent\.toml"):
+        load(config=tmp_path / "absent.toml")
+
+
+def test_two_models_of_one_name_are_refused():
+    """A request could not say which it means."""
+    with pytest.raises(BadConfiguration, match="share the name a"):
+        load({"models": [{"name": "a", "source": "x"}, {"name": "a", "source": "y"}]})
+
+
+def test_secrets_do_not_show():
+    """A password is masked wherever the settings are printed."""
+    settings = load({"kafka": {"security_protocol": "SASL_PLAINTEXT", "sasl_mechanism": "PLAIN", "sasl_username": "u", "sasl_password": "hunter2"}})
+    assert "hunter2" not in repr(settings)
+    assert "hunter2" not in settings.model_dump_json()
