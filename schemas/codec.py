@@ -10,7 +10,7 @@
 from schemas.intake import Refusal, decode_requests
 from schemas.limits import Limits
 from schemas.request_headers import RequestHeaders
-from schemas.result_line import ErrorBody, ResultLine, decode_result, encode_result, error_object
+from schemas.result_line import ErrorBody, ResultLine, decode_result, encode_result
 from schemas.stream import Received, decode_event, encode_event, error_event
 from schemas.submit import BatchRow, encode_request, encode_request_batch
 
@@ -30,5 +30,4 @@ __all__ = [
     "encode_request_batch",
     "encode_result",
     "error_event",
-    "error_object",
 ]

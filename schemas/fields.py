@@ -6,7 +6,7 @@ tries every branch on every element of a long list.
 
 import re
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, PlainValidator
 
@@ -139,15 +139,38 @@ def _text_format(value: Any) -> None:
         raise fault("unsupported_field", 'other than {"type": "text"} is not supported: leave it out')
 
 
-Tier = Annotated[ServiceTier, PlainValidator(_tier, json_schema_input_type=ServiceTier)]
-Prompt = Annotated[str | tuple[int, ...], PlainValidator(_prompt, json_schema_input_type=str | list[int])]
-Inputs = Annotated[tuple[str | tuple[int, ...], ...], PlainValidator(_inputs, json_schema_input_type=str | list[int] | list[str] | list[list[int]])]
-Texts = Annotated[tuple[str, ...], PlainValidator(_texts, json_schema_input_type=str | list[str])]
-Stop = Annotated[tuple[str, ...], PlainValidator(_stop, json_schema_input_type=str | list[str])]
-StopTokenIds = Annotated[tuple[int, ...], PlainValidator(_stop_token_ids, json_schema_input_type=list[int])]
-LogitBias = Annotated[tuple[tuple[int, float], ...], PlainValidator(_logit_bias, json_schema_input_type=dict[str, float])]
-Metadata = Annotated[tuple[tuple[str, str], ...], PlainValidator(_metadata, json_schema_input_type=dict[str, str])]
-TextFormat = Annotated[None, PlainValidator(_text_format, json_schema_input_type=dict[str, str])]
+_Ids = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+_Text = Annotated[str, Field(min_length=1)]
+_StopString = Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARACTERS)]
+_Bias = Annotated[float, Field(ge=-100, le=100)]
+_MetadataKey = Annotated[str, Field(max_length=MAX_METADATA_KEY_CHARACTERS)]
+_MetadataValue = Annotated[str, Field(max_length=MAX_METADATA_VALUE_CHARACTERS)]
+
+Tier = Annotated[ServiceTier, PlainValidator(_tier, json_schema_input_type=Literal["priority", "default", "flex", "auto"])]
+Prompt = Annotated[str | tuple[int, ...], PlainValidator(_prompt, json_schema_input_type=_Text | _Ids)]
+Inputs = Annotated[
+    tuple[str | tuple[int, ...], ...],
+    PlainValidator(_inputs, json_schema_input_type=_Text | _Ids | Annotated[list[_Text | _Ids], Field(min_length=1, max_length=MAX_INPUTS)]),
+]
+Texts = Annotated[
+    tuple[str, ...], PlainValidator(_texts, json_schema_input_type=_Text | Annotated[list[_Text], Field(min_length=1, max_length=MAX_INPUTS)])
+]
+Stop = Annotated[
+    tuple[str, ...], PlainValidator(_stop, json_schema_input_type=_StopString | Annotated[list[_StopString], Field(max_length=MAX_STOP_STRINGS)])
+]
+StopTokenIds = Annotated[
+    tuple[int, ...],
+    PlainValidator(_stop_token_ids, json_schema_input_type=Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=MAX_STOP_TOKEN_IDS)]),
+]
+LogitBias = Annotated[
+    tuple[tuple[int, float], ...],
+    PlainValidator(_logit_bias, json_schema_input_type=Annotated[dict[str, _Bias], Field(max_length=MAX_LOGIT_BIASES)]),
+]
+Metadata = Annotated[
+    tuple[tuple[str, str], ...],
+    PlainValidator(_metadata, json_schema_input_type=Annotated[dict[_MetadataKey, _MetadataValue], Field(max_length=MAX_METADATA_PAIRS)]),
+]
+TextFormat = Annotated[None, PlainValidator(_text_format, json_schema_input_type=dict[Literal["type"], Literal["text"]] | None)]
 
 ModelName = Annotated[str, Field(min_length=1, max_length=256)]
 User = Annotated[str, Field(max_length=256)]

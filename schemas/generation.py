@@ -61,14 +61,14 @@ class Generation(WireModel):
     presence_penalty: Penalty = 0.0
     frequency_penalty: Penalty = 0.0
     repetition_penalty: Annotated[float, Field(gt=0, le=10)] = 1.0
-    logit_bias: LogitBias = ()
+    logit_bias: LogitBias = Field(default_factory=tuple)
     top_logprobs: Alternatives | None = None
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] = 1
     stream: bool = False
     stream_options: StreamOptions | None = None
     response_format: TextFormat = None
     service_tier: Tier = ServiceTier.DEFAULT
-    metadata: Metadata = ()
+    metadata: Metadata = Field(default_factory=tuple)
     user: User | None = None
 
     @model_validator(mode="after")

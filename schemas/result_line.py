@@ -10,6 +10,7 @@ from schemas.errors import InvalidJson, InvalidRequest, PenstockError
 from schemas.faults import from_validation
 from schemas.json_value import dump
 from schemas.record import Encoded, Headers
+from schemas.results import error_object
 from schemas.stream_values import WireValue
 
 
@@ -49,11 +50,6 @@ class ResultLine:
             origin=origin,
             attempt=attempt,
         )
-
-
-def error_object(error: PenstockError) -> dict[str, Any]:
-    """OpenAI's error object."""
-    return {"message": error.message, "type": error.type, "param": error.param, "code": error.code}
 
 
 class ResponseValue(WireValue):

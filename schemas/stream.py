@@ -16,6 +16,7 @@ from schemas.events import Begin, Chunk, End, Error, Event, Reset, StreamHead, U
 from schemas.faults import from_validation
 from schemas.json_value import dump
 from schemas.record import Encoded, Headers
+from schemas.results import usage_object
 from schemas.stream_values import BeginValue, ChatChoice, ChatHead, ChunkValue, EndValue, ErrorValue, ResetValue, TextHead
 
 _BEGIN: TypeAdapter[BeginValue] = TypeAdapter(BeginValue)
@@ -120,14 +121,9 @@ def _end(end: End) -> dict[str, Any]:
     return {
         **_head(end.head),
         "choices": [{"index": index, **content, "logprobs": None, "finish_reason": reason.value} for index, reason in enumerate(end.finish_reasons)],
-        "usage": usage_value(end.usage),
+        "usage": usage_object(end.usage),
         "sequence_number": end.seq,
     }
-
-
-def usage_value(usage: Usage) -> dict[str, int]:
-    """OpenAI's usage object."""
-    return {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens, "total_tokens": usage.total_tokens}
 
 
 def _head(head: StreamHead) -> dict[str, Any]:

@@ -97,17 +97,21 @@ class TextChunkValue(TextHead, _Tokens):
     choices: Annotated[list[TextChoice], Field(min_length=1, max_length=1)]
 
 
-class _EndDelta(WireValue):
+class EndDelta(WireValue):
     """Empty: the text is complete."""
 
 
-class _ChatEnd(WireValue):
+class ChatEndChoice(WireValue):
+    """One choice of a chat's `end`."""
+
     index: Count
-    delta: _EndDelta
+    delta: EndDelta
     finish_reason: FinishReason
 
 
-class _TextEnd(WireValue):
+class TextEndChoice(WireValue):
+    """One choice of a completion's `end`."""
+
     index: Count
     text: Literal[""]
     finish_reason: FinishReason
@@ -116,14 +120,14 @@ class _TextEnd(WireValue):
 class ChatEndValue(ChatHead):
     """Value of a chat `end`: every choice, in order."""
 
-    choices: Annotated[list[_ChatEnd], Field(min_length=1)]
+    choices: Annotated[list[ChatEndChoice], Field(min_length=1)]
     usage: UsageValue
 
 
 class TextEndValue(TextHead):
     """Value of a completion `end`: every choice, in order."""
 
-    choices: Annotated[list[_TextEnd], Field(min_length=1)]
+    choices: Annotated[list[TextEndChoice], Field(min_length=1)]
     usage: UsageValue
 
 
