@@ -1,0 +1,82 @@
+"""The verbs that start processes, brought to the command line by the entry point group `penstock.cli`."""
+
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from pipeline.cli.console import say
+from pipeline.cli.options import Given, with_settings
+from pipeline.settings import BadConfiguration, DeviceChoice, DtypeChoice, Settings, TransportKind
+
+Model = Annotated[
+    list[str] | None,
+    typer.Option("--model", metavar="NAME=PATH_OR_HUB_ID", help="A model to serve; may be repeated. The one that ships, unless given."),
+]
+Dtype = Annotated[DtypeChoice | None, typer.Option(help="Precision of weights and KV cache.")]
+Device = Annotated[DeviceChoice | None, typer.Option(help="Where the models run.")]
+HttpPort = Annotated[int | None, typer.Option(help="Port of health and metrics; 0 is any free one.")]
+
+
+@with_settings
+def worker(
+    given: Given,
+    model: Model = None,
+    dtype: Dtype = None,
+    device: Device = None,
+    http_port: HttpPort = None,
+) -> None:
+    """Serve requests from the log until SIGTERM."""
+    _serve(given.settings(_flags(model, dtype, device, http_port)))
+
+
+@with_settings
+def up(
+    given: Given,
+    model: Model = None,
+    dtype: Dtype = None,
+    device: Device = None,
+    http_port: HttpPort = None,
+) -> None:
+    """Serve on this machine alone, without a broker: a worker on the embedded log, until Ctrl-C."""
+    flags = _flags(model, dtype, device, http_port)
+    settings = given.settings(flags)
+    if "transport" not in settings.model_fields_set:
+        settings = given.settings({**flags, "transport": TransportKind.EMBEDDED})
+    say(_how_to_talk(settings))
+    _serve(settings)
+
+
+def _serve(settings: Settings) -> NoReturn:
+    from workers.stream import main  # noqa: PLC0415 -- the engine takes seconds to import, and --help needs none of it
+
+    raise typer.Exit(main(settings))
+
+
+def _flags(
+    models: list[str] | None,
+    dtype: DtypeChoice | None,
+    device: DeviceChoice | None,
+    http_port: int | None,
+) -> dict[str, Any]:
+    return {
+        "models": [_model(text) for text in models] if models else None,
+        "dtype": dtype,
+        "device": device,
+        "http": {"port": http_port},
+    }
+
+
+def _model(text: str) -> dict[str, str]:
+    name, separator, source = text.partition("=")
+    if not (name and separator and source):
+        raise BadConfiguration(f"--model {text}: write NAME=PATH_OR_HUB_ID, as in tiny=./models/tiny")
+    return {"name": name, "source": source}
+
+
+def _how_to_talk(settings: Settings) -> str:
+    where = f"--transport {settings.transport.value}"
+    if settings.transport is TransportKind.EMBEDDED:
+        where += f" --data-dir {Path(settings.data_dir).resolve()}"
+    model = settings.models[0].name if settings.models else "tiny"
+    return f"Starting. In another terminal:\n  penstock chat --model {model} {where}\n  penstock tail {where}\nCtrl-C stops the worker."
