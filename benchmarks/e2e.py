@@ -131,7 +131,7 @@ def main() -> None:
         settings = load_settings({"kafka": {"bootstrap_servers": broker.bootstrap_servers}, "dtype": arguments.dtype})
         worker = start_worker(settings, model, Path(folder) / "worker")
         try:
-            engine = load(model, settings)
+            engine = load(model, settings.engine, device=settings.device, dtype=settings.dtype)
             engine.warm_up()
             transport = open_transport(settings)
             alone, through = [], []

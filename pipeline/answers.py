@@ -248,9 +248,7 @@ class Answers:
     def _post_dead_letter(
         self, channel: Channel, record: Record, error: PenstockError, origin: Origin, *, attempts: int, on_landed: Callable[[int], None] | None
     ) -> None:
-        letter = DeadLetter(
-            origin=str(origin), error_code=error.code, error_message=error.message, attempts=attempts, failed_at_ms=int(time.time() * 1000)
-        )
+        letter = DeadLetter.of(error, origin, attempts=attempts, failed_at_ms=time.time_ns() // 1_000_000)
         self.metrics.dead_letters.labels(error.code).inc()
         self._post(channel, self.routes.dead_letters(), encode_dead_letter(record.key, record.value, record.headers, letter), on_landed)
 

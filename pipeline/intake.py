@@ -96,8 +96,8 @@ class Intake:
             return
         lane = LANES[request.service_tier]
         left_s = None if request.deadline_ms is None else (request.deadline_ms - self.wall_ms()) / 1000
-        if (error := self._is_late(request, left_s)) is not None:
-            self.answers.reject(error, request, record=record, tenant=tenant, lane=lane, engine=engine, job=job, route=route)
+        if (fault := self._is_late(request, left_s)) is not None:
+            self.answers.reject(fault, request, record=record, tenant=tenant, lane=lane, engine=engine, job=job, route=route)
             return
         deadline_s = None if left_s is None else self.clock_s() + left_s
         self.answers.admit(request, record=record, tenant=tenant, lane=lane, engine=engine, job=job, route=route, deadline_s=deadline_s)

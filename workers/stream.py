@@ -18,14 +18,15 @@ from pipeline.delivery.outbox import Outbox
 from pipeline.delivery.requests import Requests
 from pipeline.delivery.routes import Routes
 from pipeline.engine.base import Engine
-from pipeline.engine.loading import LoadError, load
+from pipeline.engine.load_error import LoadError
+from pipeline.engine.loading import load
 from pipeline.intake import Bounds, Intake
 from pipeline.loop import Loop
 from pipeline.models import TINY
 from pipeline.settings import MIB, BadConfiguration, ModelSettings, Settings
 from pipeline.telemetry import Metrics, configure_logging
-from pipeline.transport.base import BrokerUnavailable, Partition, Transport, UnknownTopic
 from pipeline.transport import topics
+from pipeline.transport.base import BrokerUnavailable, Partition, Transport, UnknownTopic
 from pipeline.transport.opening import open_transport
 from schemas.codec import Limits
 from workers.health import HealthServer
@@ -125,10 +126,10 @@ def load_engines(settings: Settings) -> dict[str, Engine]:
         LoadError: A model can't be served.
     """
     models = settings.models or (ModelSettings(name="tiny", source=str(TINY)),)
-    engines = {}
+    engines: dict[str, Engine] = {}
     for model in models:
         started_s = time.monotonic()
-        engine = engines[model.name] = load(model, settings)
+        engine = engines[model.name] = load(model, settings.engine, device=settings.device, dtype=settings.dtype)
         engine.warm_up()
         log.info("model_ready", model=model.name, seconds=round(time.monotonic() - started_s, 1))
     return engines

@@ -94,12 +94,7 @@ class StreamAnswer:
 
     def __post_init__(self) -> None:
         """Fixes what every event repeats."""
-        self.head = StreamHead(
-            id=answer_id(self.request),
-            object="chat.completion.chunk" if self.request.endpoint is Endpoint.CHAT else "text_completion",
-            created=self.request.timestamp_ms // 1000,
-            model=self.request.model,
-        )
+        self.head = stream_head(self.request)
 
     def open(self) -> None:
         """Writes `begin`; the attempt is open once the log has acknowledged it."""
@@ -217,20 +212,17 @@ class ResultAnswer:
 
     def end(self, usage: Usage) -> None:
         """Sends the line."""
-        request = self.request
+        request, head = self.request, stream_head(self.request)
         body = chat_completion if request.endpoint is Endpoint.CHAT else text_completion
-        head = {"id": answer_id(request), "created": request.timestamp_ms // 1000, "model": request.model}
-        choices = tuple(
-            Choice(index=index, text=c.text, token_ids=tuple(c.token_ids), logprobs=c.logprobs, finish_reason=c.finish_reason or FinishReason.STOP)
-            for index, c in sorted(self.choices.items())
-        )
+        choices = [
+            Choice(text=c.text, logprobs=c.logprobs, finish_reason=c.finish_reason or FinishReason.STOP) for _, c in sorted(self.choices.items())
+        ]
         line = ResultLine(
-            id=f"batch_req_{head['id']}",
+            id=f"batch_req_{head.id}",
             custom_id=request.custom_id,
             status_code=200,
-            request_id=str(head["id"]),
-            body=body(**head, choices=choices, usage=usage),
-            error=None,
+            request_id=head.id,
+            body=body(head, choices, usage),
             origin=str(request.origin),
             attempt=self.epoch,
         )
@@ -238,7 +230,7 @@ class ResultAnswer:
 
     def fail(self, error: PenstockError) -> None:
         """Sends a line that holds the error."""
-        request, name = self.request, answer_id(self.request)
+        request, name = self.request, stream_head(self.request).id
         self._post(
             ResultLine.refused(
                 error, line_id=f"batch_req_{name}", custom_id=request.custom_id, request_id=name, origin=str(request.origin), attempt=self.epoch
@@ -250,10 +242,16 @@ class ResultAnswer:
         self.outbox.post(self.channel, self.route.partition, encoded, lambda _: self.on_settled())
 
 
-def answer_id(request: Request) -> str:
-    """OpenAI's `id`: the same in every attempt at the same request."""
-    prefix = "chatcmpl" if request.endpoint is Endpoint.CHAT else "cmpl"
-    return f"{prefix}-{blake2b(f'{request.origin} {request.custom_id}'.encode(), digest_size=12).hexdigest()}"
+def stream_head(request: Request) -> StreamHead:
+    """What OpenAI's objects for one request repeat: the same in every attempt at it."""
+    is_chat = request.endpoint is Endpoint.CHAT
+    name = blake2b(f"{request.origin} {request.custom_id}".encode(), digest_size=12).hexdigest()
+    return StreamHead(
+        id=f"chatcmpl-{name}" if is_chat else f"cmpl-{name}",
+        object="chat.completion.chunk" if is_chat else "text_completion",
+        created=request.timestamp_ms // 1000,
+        model=request.model,
+    )
 
 
 def join_logprobs(first: dict[str, Any] | None, then: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -7,7 +7,6 @@ import structlog
 
 from pipeline.transport.base import Consumer, Partition, Transport
 from schemas.control import Cancel, decode_control
-from schemas.errors import PenstockError
 
 log = structlog.get_logger(__name__)
 
@@ -72,11 +71,7 @@ class Cancels:
         return self._reader
 
     def _read(self, value: bytes | None, timestamp_ms: int) -> None:
-        try:
-            message = decode_control(value)
-        except PenstockError as error:
-            log.warning("control_record_ignored", code=error.code)
-            return
+        message = decode_control(value)
         if not isinstance(message, Cancel):
             return
         self._latest[message.custom_id] = timestamp_ms

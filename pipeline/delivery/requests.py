@@ -61,6 +61,11 @@ class InFlight:
         return self.outcome is not None
 
     @property
+    def has_failed(self) -> bool:
+        """Tells whether the last word was an error."""
+        return self.outcome is not None and self.outcome not in set(FinishReason)
+
+    @property
     def partition(self) -> Partition:
         """The partition that the request came from."""
         return self.record.partition
@@ -104,8 +109,9 @@ class Requests:
             heapq.heappush(self._deadlines, (request.deadline_s, request.key))
 
     def running(self, identity: Identity) -> InFlight | None:
-        """The unanswered request of that name."""
-        return self._by_identity.get(identity)
+        """The unanswered request of that name; one that has failed is no twin of a new one."""
+        request = self._by_identity.get(identity)
+        return None if request is None or request.has_failed else request
 
     def named(self, custom_id: str) -> list[InFlight]:
         """The unanswered requests of that `custom_id`, whatever their tenant."""
@@ -123,7 +129,7 @@ class Requests:
     def settle(self, key: RequestKey, now_s: float) -> None:
         """Notes that the last word was acknowledged. A request that went well is remembered; one that failed may be sent again."""
         request = self.drop(key)
-        if self._window_s > 0.0 and request.outcome in set(FinishReason):
+        if self._window_s > 0.0 and not request.has_failed:
             self._answered[request.identity] = Answered(request.route, now_s)
             self._answered.move_to_end(request.identity)
 

@@ -56,7 +56,7 @@ def test_a_bad_file_refuses_to_start(tmp_path, text):
     """A file that is not TOML, or names what does not exist, is refused."""
     file = tmp_path / "penstock.toml"
     file.write_text(text)
-    with pytest.raises(BadConfiguration, match="TOML|unknown"):
+    with pytest.raises(BadConfiguration, match=r"TOML|unknown"):
         load(config=file)
 
 

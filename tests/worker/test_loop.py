@@ -76,7 +76,7 @@ def test_the_first_token_goes_out_at_once_and_the_rest_in_groups(bench):
 
 
 def test_choices_share_one_sequence_of_events(bench):
-    """n = 3: seq and token_offset run over the whole request, each choice is complete, one end names three reasons."""
+    """With `n` of 3, seq and token_offset run over the whole request, each choice is complete, one end names three reasons."""
     worker = bench()
     worker.publish("a", prompt="x", n=3, max_tokens=12, ignore_eos=True)
     worker.run_until_closed("a")
