@@ -15,12 +15,12 @@ from schemas.errors import InvalidRequest, InvalidToken, PromptTooLong, Unsuppor
 from schemas.events import FinishReason
 from schemas.request import ChatBody, CompletionBody, Request, SamplingParams
 
-WORDS = (
+WORDS = (  # noqa: SIM905 -- sixty quoted words read worse
     "water gate river valve wheel stone bridge mill channel turbine basin spring stream lake rain cloud "
     "morning evening north south old new slow quick small great quiet bright cold warm runs turns "
     "falls rises carries opens closes holds waits flows and then over under through beside while until "
     "the a one every this its our their again always often seldom"
-).split()  # noqa: SIM905 -- sixty quoted words read worse
+).split()
 VOCABULARY = 1_024
 END_ID = 0
 BLOCK_TOKENS = 16

@@ -40,3 +40,12 @@ class Batch:
     def tokens(self) -> int:
         """Tokens that the step computes."""
         return len(self.decodes) + sum(chunk.count for chunk in self.prefills)
+
+    def halves(self) -> tuple["Batch", "Batch"]:
+        """Cuts the step in two that compute the same, to find which sequence makes it fail; rows and tables are not touched again."""
+        cut = self.sequences // 2
+        prefills_cut = max(cut - len(self.decodes), 0)
+        return (
+            Batch(self.decodes[:cut], self.prefills[:prefills_cut], [], []),
+            Batch(self.decodes[cut:], self.prefills[prefills_cut:], [], []),
+        )

@@ -1,0 +1,138 @@
+"""A KV cache in blocks, and attention over it in plain torch operations, on any device.
+
+Keys and values of one layer lie as [KV heads, blocks, block tokens, width]. Gathering the blocks of many sequences then
+gives a matrix per (KV head, sequence) in a single copy. In decode the query heads of one KV head are the rows of that
+matrix product, so that keys are read once per group and not once per head.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812 -- torch's own convention
+from torch import Tensor, nn
+
+from pipeline.engine.attention.hook import Form
+from pipeline.engine.attention.step import AttentionStep, DecodeBucket, PrefillChunk
+
+SCORE_TILE_TOKENS = 256
+"""Query tokens whose scores are held at once where SDPA cannot be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerShape:
+    """What one attention layer keeps per token."""
+
+    kv_heads: int
+    key_width: int
+    value_width: int
+
+    @property
+    def width(self) -> int:
+        """Numbers per token."""
+        return self.kv_heads * (self.key_width + self.value_width)
+
+
+class _LayerCache:
+    __slots__ = ("keys", "values")
+
+    def __init__(self, shape: LayerShape, blocks: int, block_tokens: int, dtype: torch.dtype, device: torch.device):
+        # Zeros: what is padding in a gather must be finite, whatever was there before.
+        self.keys = torch.zeros(shape.kv_heads, blocks, block_tokens, shape.key_width, dtype=dtype, device=device)
+        self.values = torch.zeros(shape.kv_heads, blocks, block_tokens, shape.value_width, dtype=dtype, device=device)
+
+
+class PagedAttention:
+    """The cache of one model and the arithmetic over it.
+
+    Set `step` before each forward pass. Writing the same step again writes the same numbers, so a step that failed half
+    way can be run again in parts.
+    """
+
+    def __init__(self, layers: dict[nn.Module, LayerShape], *, blocks: int, block_tokens: int, dtype: torch.dtype, device: torch.device):
+        self.block_tokens = block_tokens
+        self.step: AttentionStep | None = None
+        self._layers = {module: _LayerCache(shape, blocks, block_tokens, dtype, device) for module, shape in layers.items()}
+
+    def clear(self, blocks: Iterable[int]) -> None:
+        """Zeroes blocks that may hold something other than numbers, before somebody else gets them."""
+        numbers = list(blocks)
+        for layer in self._layers.values():
+            layer.keys[:, numbers] = 0
+            layer.values[:, numbers] = 0
+
+    def attend(self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, form: Form) -> Tensor:
+        """Writes the step's keys and values and computes the layer; see `hook.Attention`."""
+        layer, step = self._layers[module], self.step
+        assert step is not None, "the runner sets the step"  # noqa: S101 -- our bug, not outside input
+        layer.keys.flatten(1, 2).index_copy_(1, step.slots, key[0])
+        layer.values.flatten(1, 2).index_copy_(1, step.slots, value[0])
+        parts = [_decode(layer, bucket, query[0], form) for bucket in step.buckets]
+        parts += [_prefill(layer, chunk, query, key, value, form) for chunk in step.chunks]
+        return (parts[0] if len(parts) == 1 else torch.cat(parts)).unsqueeze(0)
+
+
+def _decode(layer: _LayerCache, bucket: DecodeBucket, query: Tensor, form: Form) -> Tensor:
+    """One token per sequence: [sequences, heads, value width]."""
+    kv_heads, sequences, padded_tokens = layer.keys.shape[0], bucket.sequences, bucket.padded_tokens
+    keys = layer.keys.index_select(1, bucket.blocks).view(kv_heads * sequences, padded_tokens, -1)
+    values = layer.values.index_select(1, bucket.blocks).view(kv_heads * sequences, padded_tokens, -1)
+    own = query[:, bucket.start : bucket.start + sequences]
+    rows = own.unflatten(0, (kv_heads, -1)).transpose(1, 2).reshape(kv_heads * sequences, -1, own.shape[-1])
+    mask = bucket.mask(form.window, kv_heads, query.dtype)
+    if form.is_plain:
+        weights = torch.baddbmm(mask, rows, keys.mT, alpha=form.scaling).softmax(-1, dtype=torch.float32).to(values.dtype)
+    else:
+        scores = _squash(torch.bmm(rows, keys.mT).mul_(form.scaling), form.softcap).add_(mask)
+        sinks = None if form.sinks is None else form.sinks.view(kv_heads, 1, -1).expand(-1, sequences, -1).reshape(kv_heads * sequences, -1)
+        weights = _softmax(scores, sinks)
+    attended = torch.bmm(weights, values)
+    return attended.view(kv_heads, sequences, -1, attended.shape[-1]).transpose(0, 1).flatten(1, 2)
+
+
+def _prefill(layer: _LayerCache, chunk: PrefillChunk, query: Tensor, key: Tensor, value: Tensor, form: Form) -> Tensor:
+    """Consecutive tokens of one sequence: [tokens, heads, value width]."""
+    own = slice(chunk.start, chunk.start + chunk.tokens)
+    query = query[:, :, own]
+    if chunk.opens:
+        keys, values = key[:, :, own], value[:, :, own]
+    else:
+        keys = layer.keys.index_select(1, chunk.blocks).flatten(1, 2)[None, :, : chunk.context_tokens]
+        values = layer.values.index_select(1, chunk.blocks).flatten(1, 2)[None, :, : chunk.context_tokens]
+    if not form.is_plain:
+        return _prefill_in_tiles(query[0], keys[0], values[0], chunk.visible(form.window), form)
+    causal = chunk.opens and (not form.window or chunk.tokens <= form.window)
+    attended = F.scaled_dot_product_attention(
+        query,
+        keys,
+        values,
+        attn_mask=None if causal else chunk.visible(form.window),
+        is_causal=causal,
+        scale=form.scaling,
+        enable_gqa=query.shape[1] != keys.shape[1],
+    )
+    return attended[0].transpose(0, 1)
+
+
+def _prefill_in_tiles(query: Tensor, keys: Tensor, values: Tensor, visible: Tensor, form: Form) -> Tensor:
+    """Scores in the open, a tile of query tokens at a time, for what SDPA does not know."""
+    groups = query.shape[0] // keys.shape[0]
+    keys, values = keys.repeat_interleave(groups, 0), values.repeat_interleave(groups, 0)
+    sinks = None if form.sinks is None else form.sinks[:, None]
+    tiles = []
+    for tile, may_look in zip(query.split(SCORE_TILE_TOKENS, 1), visible.split(SCORE_TILE_TOKENS), strict=True):
+        scores = _squash(torch.bmm(tile, keys.mT).mul_(form.scaling), form.softcap).masked_fill_(~may_look, -torch.inf)
+        tiles.append(torch.bmm(_softmax(scores, sinks), values))
+    return torch.cat(tiles, 1).transpose(0, 1)
+
+
+def _squash(scores: Tensor, softcap: float) -> Tensor:
+    return scores.div_(softcap).tanh_().mul_(softcap) if softcap else scores
+
+
+def _softmax(scores: Tensor, sinks: Tensor | None) -> Tensor:
+    """Softmax over the last dimension of [rows, tokens, context] in float32; `sinks` add a score without a value, [rows, tokens or 1]."""
+    if sinks is None:
+        return scores.softmax(-1, dtype=torch.float32).to(scores.dtype)
+    column = sinks.to(scores.dtype)[..., None].expand(*scores.shape[:-1], 1)
+    return torch.cat((scores, column), -1).softmax(-1, dtype=torch.float32)[..., :-1].to(scores.dtype)

@@ -1,0 +1,185 @@
+"""One model of transformers, continuously batched: plan, run, sample, show."""
+
+from collections.abc import Iterator
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+
+import structlog
+import torch
+
+from pipeline.engine.base import EngineStats, Job, ModelInfo, RequestKey, StepOutput
+from pipeline.engine.choice import Choice
+from pipeline.engine.detokenizer import detokenizer
+from pipeline.engine.packing import Packer
+from pipeline.engine.preparation import Preparation
+from pipeline.engine.runner import Runner
+from pipeline.engine.sampler import NOT_A_NUMBER, Draws, Sampler
+from pipeline.engine.stops import StopStrings
+from pipeline.engine.vocabulary import Vocabulary
+from pipeline.engine.work import Work
+from pipeline.scheduling.batch import Batch
+from pipeline.scheduling.scheduler import Scheduler
+from pipeline.scheduling.sequence import Lane, Sequence
+from schemas.errors import EngineError
+from schemas.request import Request, SamplingParams
+
+log = structlog.get_logger(__name__)
+
+WARM_UP: RequestKey = -1
+"""The warm-up's own request; the worker counts from 0."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Ran:
+    """A part of a batch that went through: what was computed and what was sampled."""
+
+    batch: Batch
+    samples: Seq[Sequence]
+    draws: Draws
+
+
+class TransformersEngine:
+    """Serves one causal language model; built by `loading.load`."""
+
+    def __init__(
+        self,
+        *,
+        info: ModelInfo,
+        preparation: Preparation,
+        scheduler: Scheduler,
+        packer: Packer,
+        runner: Runner,
+        sampler: Sampler,
+        vocabulary: Vocabulary | None,
+    ):
+        self._info = info
+        self._preparation = preparation
+        self._scheduler = scheduler
+        self._packer = packer
+        self._runner = runner
+        self._sampler = sampler
+        self._vocabulary = vocabulary
+        self._requests: dict[RequestKey, list[Sequence]] = {}
+        self._choices: dict[Sequence, Choice] = {}
+        self._batch_sequences = self._batch_tokens = 0
+
+    @property
+    def info(self) -> ModelInfo:
+        """What the model is."""
+        return self._info
+
+    def prepare(self, request: Request) -> Job:
+        """Validates and tokenises; see `Preparation`."""
+        return self._preparation.prepare(request)
+
+    def add(self, key: RequestKey, job: Job, lane: Lane, now_s: float) -> None:
+        """Queues one sequence per choice of the job."""
+        work: Work = job.work
+        sequences = [Sequence(key=key, index=i, lane=lane, prompt_ids=work.prompt_ids, arrived_s=now_s) for i in range(job.choices)]
+        self._requests[key] = sequences
+        for sequence in sequences:
+            self._choices[sequence] = Choice(sequence, work, self._vocabulary, detokenizer(self._vocabulary), StopStrings(work.sampling.stop))
+            self._scheduler.add(sequence)
+
+    def cancel(self, key: RequestKey) -> None:
+        """Drops a request at once: nothing of it is in flight between steps."""
+        for sequence in self._requests.get(key, []).copy():
+            self._end(sequence)
+
+    def has_work(self) -> bool:
+        """Tells whether a step would do anything."""
+        return self._scheduler.has_work()
+
+    def step(self, now_s: float) -> Seq[StepOutput]:  # noqa: ARG002 -- the protocol's clock; this policy needs none
+        """Runs one batch: plan, run, sample, show."""
+        batch = self._scheduler.plan()
+        self._batch_sequences, self._batch_tokens = batch.sequences, batch.tokens
+        for sequence in batch.admitted:
+            self._packer.admit(sequence)
+            self._sampler.admit(sequence, self._choices[sequence].work)
+        for sequence in batch.grown:
+            self._packer.grow(sequence)
+        failed: dict[Sequence, str] = {}
+        outputs: list[StepOutput] = []
+        for ran in self._run(batch, failed) if batch.sequences else ():
+            outputs += self._advance(ran, failed)
+        outputs += [self._fail(sequence, reason) for sequence, reason in failed.items() if sequence in self._choices]
+        return outputs
+
+    def stats(self) -> EngineStats:
+        """Reads the gauges."""
+        scheduler = self._scheduler
+        return EngineStats(
+            running=len(scheduler.running),
+            waiting=len(scheduler.waiting),
+            waiting_tokens=scheduler.waiting_tokens,
+            kv_blocks_used=scheduler.pool.used,
+            kv_blocks_total=scheduler.pool.total,
+            batch_sequences=self._batch_sequences,
+            batch_tokens=self._batch_tokens,
+            preemptions_total=scheduler.preemptions_total,
+        )
+
+    def warm_up(self) -> None:
+        """Generates a few tokens in a batch of a few sequences."""
+        sampling = SamplingParams(max_tokens=2, seed=0, top_p=0.9)
+        prompt_tokens = min(64, self._info.context_tokens - 2)
+        work = Work(prompt_ids=(0,) * max(prompt_tokens, 1), sampling=sampling, max_tokens=2, min_tokens=0, end_ids=frozenset(), is_chat=False)
+        self.add(WARM_UP, Job(prompt_tokens=prompt_tokens, max_output_tokens=8, choices=4, work=work), Lane.DEFAULT, 0.0)
+        while self.has_work():
+            for output in self.step(0.0):
+                if output.error:
+                    raise output.error
+
+    def close(self) -> None:
+        """Frees the device's memory; the engine is of no use afterwards."""
+        self._runner.close()
+
+    def _run(self, batch: Batch, failed: dict[Sequence, str]) -> list[_Ran]:
+        """Computes and samples a batch. Where that raises, its halves are tried, down to the sequence at fault.
+
+        Nothing has advanced before, and what was written to the cache is written again, so trying again is safe.
+        """
+        try:
+            packed = self._packer.pack(batch.decodes, batch.prefills)
+            return [_Ran(batch, packed.samples, self._sampler.sample(self._runner.run(packed), packed.samples))]
+        except torch.AcceleratorError:  # sticky: nothing runs on this device any more
+            raise
+        except Exception as error:  # the one place where a request's fault is told from the engine's
+            if batch.sequences > 1:
+                return [ran for half in batch.halves() for ran in self._run(half, failed)]
+            sequence = batch.decodes[0] if batch.decodes else batch.prefills[0].sequence
+            log.error("a sequence failed in the engine", key=sequence.key, index=sequence.index, exc_info=error)
+            failed[sequence] = type(error).__name__
+            return []
+
+    def _advance(self, ran: _Ran, failed: dict[Sequence, str]) -> Iterator[StepOutput]:
+        for sequence in ran.batch.decodes:
+            sequence.computed_tokens += 1
+        for chunk in ran.batch.prefills:
+            chunk.sequence.computed_tokens += chunk.count
+        token_ids, logprobs = ran.draws.token_ids, ran.draws.logprobs
+        self._sampler.record(ran.samples, token_ids)
+        for place, (sequence, token) in enumerate(zip(ran.samples, token_ids, strict=True)):
+            if token == NOT_A_NUMBER:
+                log.error("the model computed no usable number for a sequence", key=sequence.key, index=sequence.index)
+                failed[sequence] = "its output is not a number"
+                continue
+            output = self._choices[sequence].accept(token, logprobs.get(place))
+            if output.finish_reason:
+                self._end(sequence)
+            yield output
+
+    def _fail(self, sequence: Sequence, reason: str) -> StepOutput:
+        """Ends the whole request of a sequence that failed; what it left in the cache must not reach whoever gets its blocks."""
+        self._runner.attention.clear(sequence.block_table)
+        self.cancel(sequence.key)
+        return StepOutput(key=sequence.key, index=sequence.index, error=EngineError(f"the engine failed on this request: {reason}"))
+
+    def _end(self, sequence: Sequence) -> None:
+        self._scheduler.finish(sequence)
+        del self._choices[sequence]
+        siblings = self._requests[sequence.key]
+        siblings.remove(sequence)
+        if not siblings:
+            del self._requests[sequence.key]

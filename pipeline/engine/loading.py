@@ -1,0 +1,161 @@
+"""From a name to an engine: find the model, read it, prove that it can be batched, size its cache."""
+
+from pathlib import Path
+from typing import Any
+
+import structlog
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from pipeline.engine import architecture, checkpoint, resources
+from pipeline.engine.attention.hook import NAME
+from pipeline.engine.attention.paged import PagedAttention
+from pipeline.engine.base import ModelInfo
+from pipeline.engine.engine import TransformersEngine
+from pipeline.engine.load_error import LoadError
+from pipeline.engine.packing import Packer
+from pipeline.engine.preparation import Preparation
+from pipeline.engine.prompts import Prompts
+from pipeline.engine.runner import Runner
+from pipeline.engine.sampler import Sampler
+from pipeline.engine.sizing import MIB, plan_cache
+from pipeline.engine.verification import verify
+from pipeline.engine.vocabulary import Vocabulary
+from pipeline.scheduling.blocks import BlockPool
+from pipeline.scheduling.scheduler import Scheduler
+from pipeline.settings import DeviceChoice, DtypeChoice, EngineSettings, ModelSettings
+
+log = structlog.get_logger(__name__)
+
+
+def load(
+    model: ModelSettings, engine: EngineSettings, *, device: DeviceChoice = DeviceChoice.AUTO, dtype: DtypeChoice = DtypeChoice.AUTO
+) -> TransformersEngine:
+    """Loads a model and makes an engine of it.
+
+    Raises:
+        LoadError: It cannot be served; the message says why and what to do.
+    """
+    folder = checkpoint.find(model.source, model.revision)
+    on = resources.pick_device(device)
+    if not resources.is_available(on):
+        raise LoadError(f"{model.source}: there is no {on.type} device here; use --device auto")
+    torch.set_num_threads(engine.threads or resources.cores())
+    network = _read_model(folder, model.source, on, dtype)
+    return build(network, _read_vocabulary(folder, model.source), model, engine)
+
+
+def build(network: Any, vocabulary: Vocabulary | None, model: ModelSettings, settings: EngineSettings) -> TransformersEngine:
+    """Makes an engine of a causal language model in memory, in evaluation mode, whose attention goes through the hook.
+
+    Raises:
+        LoadError: Its architecture cannot be batched, or there is no room for its cache.
+    """
+    config, device, source = network.config, network.device, model.source
+    architecture.check_config(config, source)
+    shapes = architecture.survey(network, source)
+    size = plan_cache(
+        shapes.values(),
+        number_bytes=network.dtype.itemsize,
+        limit_tokens=architecture.context_limit(config.get_text_config(decoder=True)),
+        free_bytes=resources.free_memory_bytes(device),
+        engine=settings,
+        source=source,
+    )
+    block_tokens = settings.block_tokens
+    attention = PagedAttention(shapes, blocks=size.blocks, block_tokens=block_tokens, dtype=network.dtype, device=device)
+    pool = BlockPool(size.blocks, block_tokens)
+    scheduler = Scheduler(pool, max_sequences=settings.max_sequences, token_budget=settings.token_budget)
+    packer = Packer(
+        rows=max(settings.max_sequences, 2), blocks_per_sequence=pool.blocks_for(size.context_tokens), block_tokens=block_tokens, device=device
+    )
+    embedded, scored = network.get_input_embeddings().weight.shape[0], network.get_output_embeddings().weight.shape[0]
+    runner = Runner(network, attention, vocabulary=min(embedded, scored))
+    verify(network, runner, packer, pool, vocabulary=runner.vocabulary, context_tokens=size.context_tokens, source=source)
+    info = ModelInfo(
+        name=model.name,
+        source=source,
+        revision=model.revision,
+        architecture=type(network).__name__,
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        dtype=str(network.dtype).removeprefix("torch."),
+        device=device.type,
+        context_tokens=size.context_tokens,
+        vocabulary=runner.vocabulary,
+    )
+    _log_loaded(info, network, size.bytes, size.blocks * block_tokens)
+    return TransformersEngine(
+        info=info,
+        preparation=Preparation(
+            model=model.name,
+            vocabulary=runner.vocabulary,
+            context_tokens=size.context_tokens,
+            end_ids=end_ids(network, vocabulary),
+            prompts=None if vocabulary is None else Prompts(vocabulary),
+        ),
+        scheduler=scheduler,
+        packer=packer,
+        runner=runner,
+        sampler=Sampler(rows=settings.max_sequences, vocabulary=runner.vocabulary, device=device),
+        vocabulary=vocabulary,
+    )
+
+
+def end_ids(network: Any, vocabulary: Vocabulary | None) -> frozenset[int]:
+    """Every token that ends an output, by the generation config, the model's config or the tokenizer."""
+    named = [network.generation_config.eos_token_id, network.config.get_text_config(decoder=True).eos_token_id]
+    if vocabulary is not None:
+        named.append(vocabulary.tokenizer.eos_token_id)
+    return frozenset(token for ids in named if ids is not None for token in (ids if isinstance(ids, list | tuple) else [ids]))
+
+
+def _read_model(folder: Path, source: str, device: torch.device, dtype: DtypeChoice) -> Any:
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        architecture.check_config(config, source)
+        network = AutoModelForCausalLM.from_pretrained(
+            folder,
+            config=config,
+            dtype=resources.pick_dtype(dtype, config.get_text_config(decoder=True).dtype, device),
+            attn_implementation=NAME,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+        )
+    except LoadError:
+        raise
+    except Exception as error:
+        raise LoadError(f"{source}: transformers cannot load it: {_first_line(error)}") from error
+    return network.to(device).eval().requires_grad_(requires_grad=False)
+
+
+def _read_vocabulary(folder: Path, source: str) -> Vocabulary | None:
+    if not checkpoint.has_tokenizer(folder):
+        log.warning("no tokenizer: only prompts of token ids are served", model=source)
+        return None
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except Exception as error:
+        raise LoadError(f"{source}: its tokenizer cannot be read: {_first_line(error)}") from error
+    tokenizer.model_max_length = 1 << 62  # the engine has its own limit, and says so to the requester
+    return Vocabulary(tokenizer)
+
+
+def _log_loaded(info: ModelInfo, network: Any, cache_bytes: int, cache_tokens: int) -> None:
+    log.info(
+        "model loaded",
+        model=info.name,
+        source=info.source,
+        architecture=info.architecture,
+        device=info.device,
+        dtype=info.dtype,
+        weights_mib=round(sum(p.numel() * p.element_size() for p in network.parameters()) / MIB, 1),
+        kv_cache_mib=round(cache_bytes / MIB, 1),
+        kv_cache_tokens=cache_tokens,
+        context_tokens=info.context_tokens,
+        threads=torch.get_num_threads(),
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -1,0 +1,67 @@
+"""How long a context is served, and how many KV blocks there are for it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import structlog
+
+from pipeline.engine.attention.paged import LayerShape
+from pipeline.engine.load_error import LoadError
+from pipeline.settings import EngineSettings
+
+log = structlog.get_logger(__name__)
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class CacheSize:
+    """The plan of a KV cache. No sequence is longer than `context_tokens`, so that each alone fits."""
+
+    blocks: int
+    block_bytes: int
+    context_tokens: int
+
+    @property
+    def bytes(self) -> int:
+        """Memory of all layers together."""
+        return self.blocks * self.block_bytes
+
+
+def plan_cache(
+    shapes: Iterable[LayerShape], *, number_bytes: int, limit_tokens: int | None, free_bytes: int, engine: EngineSettings, source: str
+) -> CacheSize:
+    """Sizes the cache: what `max_sequences` of full length need, within `kv_cache_mib` or half the free memory.
+
+    Args:
+        shapes: What each layer keeps per token.
+        number_bytes: Size of a number in the cache.
+        limit_tokens: The model's own context, None where it names none.
+        free_bytes: Free memory, weights loaded.
+        engine: The settings.
+        source: The model, for messages.
+
+    Raises:
+        LoadError: There is no room for one block, or the context that is asked for is longer than the model's.
+    """
+    context_tokens = _context(limit_tokens, engine.context_tokens, source)
+    block_bytes = sum(shape.width for shape in shapes) * engine.block_tokens * number_bytes
+    budget_bytes = free_bytes // 2 if engine.kv_cache_mib is None else engine.kv_cache_mib * MIB
+    wanted = engine.max_sequences * -(-context_tokens // engine.block_tokens)
+    blocks = min(wanted, budget_bytes // block_bytes)
+    if blocks * engine.block_tokens < 2:
+        raise LoadError(f"{source}: no room for a KV cache (a block takes {block_bytes} bytes, there are {budget_bytes}): raise engine.kv_cache_mib")
+    if blocks * engine.block_tokens < context_tokens:
+        log.warning("the KV cache bounds the context", model=source, model_tokens=context_tokens, cache_tokens=blocks * engine.block_tokens)
+        context_tokens = blocks * engine.block_tokens
+    return CacheSize(blocks, block_bytes, context_tokens)
+
+
+def _context(limit_tokens: int | None, asked_tokens: int | None, source: str) -> int:
+    if asked_tokens is None:
+        if limit_tokens is None:
+            raise LoadError(f"{source}: its config names no context length: set engine.context_tokens")
+        return limit_tokens
+    if limit_tokens is not None and asked_tokens > limit_tokens:
+        raise LoadError(f"{source}: engine.context_tokens is {asked_tokens}, and the model takes {limit_tokens}: lower it or leave it out")
+    return asked_tokens

@@ -1,0 +1,78 @@
+"""Proof before service: a model over the paged cache computes what it computes on its own.
+
+Two random sequences run through chunked prefill and mixed decode, as they will in service, and the logits are held against
+the model's own eager attention. It takes the time of a few short prompts, and finds what no list of architectures would.
+"""
+
+import random
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.engine.architecture import reference_logits
+from pipeline.engine.load_error import LoadError
+from pipeline.engine.packing import Packer
+from pipeline.engine.runner import Runner
+from pipeline.scheduling.blocks import BlockPool
+from pipeline.scheduling.scheduler import Scheduler
+from pipeline.scheduling.sequence import Sequence
+
+PROMPT_TOKENS = (21, 9)
+OUTPUT_TOKENS = 4
+TOKEN_BUDGET = 8
+
+BOUNDS = {torch.float64: 1e-6, torch.float32: 2e-3, torch.float16: 0.05, torch.bfloat16: 0.15}
+"""Largest distance of the logits from the reference's, relative to the spread of these. A wrong mask or position makes one near 1."""
+
+
+def verify(model: Any, runner: Runner, packer: Packer, pool: BlockPool, *, vocabulary: int, context_tokens: int, source: str) -> None:
+    """Compares a loaded model with itself.
+
+    Raises:
+        LoadError: It computes something else over the paged cache.
+    """
+    draw = random.Random(0)  # noqa: S311 -- any tokens will do
+    lengths = [min(tokens, context_tokens - OUTPUT_TOKENS) for tokens in PROMPT_TOKENS]
+    if min(lengths) < 1:
+        return
+    texts = [draw.choices(range(vocabulary), k=length + OUTPUT_TOKENS) for length in lengths]
+    references = [reference_logits(model, text).float() for text in texts]
+    scheduler = Scheduler(pool, max_sequences=len(texts), token_budget=TOKEN_BUDGET)
+    sequences = [Sequence(key=i, prompt_ids=text[:length]) for i, (text, length) in enumerate(zip(texts, lengths, strict=True))]
+    for sequence in sequences:
+        scheduler.add(sequence)
+    worst = 0.0
+    while scheduler.has_work():
+        for sequence, logits in _step(scheduler, packer, runner):
+            place = sequence.tokens - 1
+            worst = max(worst, _distance(logits.float(), references[sequence.key][place]))
+            if len(sequence.output_ids) == OUTPUT_TOKENS - 1:
+                scheduler.finish(sequence)
+            else:
+                sequence.output_ids.append(texts[sequence.key][place + 1])
+    if not worst <= BOUNDS[model.dtype]:
+        raise LoadError(
+            f"{source}: model type {model.config.model_type!r} cannot be batched: over the paged cache its logits are {worst:.1%} off; "
+            "report it, naming the model"
+        )
+
+
+def _step(scheduler: Scheduler, packer: Packer, runner: Runner) -> list[tuple[Sequence, Tensor]]:
+    batch = scheduler.plan()
+    for sequence in batch.admitted:
+        packer.admit(sequence)
+    for sequence in batch.grown:
+        packer.grow(sequence)
+    packed = packer.pack(batch.decodes, batch.prefills)
+    logits = runner.run(packed)
+    for sequence in batch.decodes:
+        sequence.computed_tokens += 1
+    for chunk in batch.prefills:
+        chunk.sequence.computed_tokens += chunk.count
+    return list(zip(packed.samples, logits, strict=True))
+
+
+def _distance(logits: Tensor, reference: Tensor) -> float:
+    spread = (reference - reference.mean()).norm()
+    return float((logits - reference).norm() / spread) if spread > 0 else float((logits - reference).norm())
