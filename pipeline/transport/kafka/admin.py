@@ -1,0 +1,190 @@
+"""Questions to the cluster: topics, offsets, groups. One client serves all threads of the process."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import kafka
+from kafka import TopicPartition, errors
+from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
+
+from pipeline.settings import KafkaSettings
+from pipeline.transport.base import Committed, GroupLag, Partition, TopicSpec, TopicState, UnknownTopic
+from pipeline.transport.kafka import clients
+from pipeline.transport.kafka.errors import explain
+
+ANSWER_TIMEOUT_S = 10.0  # how long a question is repeated while no broker answers it
+PAUSE_S = 0.1
+UNLIMITED_BYTES = 2**31 - 1
+
+# What a client of the library does not get over: it remembers coordinators and refused logins for good.
+_STICKY = (errors.NotCoordinatorError, errors.KafkaConnectionError, errors.KafkaTimeoutError, errors.SaslAuthenticationFailedError)
+
+_Answer = TypeVar("_Answer")
+
+
+class TopicInfo(NamedTuple):
+    """What a producer needs to know of a topic."""
+
+    partitions: int
+    max_record_bytes: int
+    is_writable: bool
+
+
+class Admin:
+    """Asks, and asks again while the cluster is not ready to answer."""
+
+    def __init__(self, settings: KafkaSettings):
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._client: Any = None
+
+    def info(self, topic: str) -> TopicInfo:
+        """A topic's partitions, record limit and whether we may write to it.
+
+        Raises:
+            UnknownTopic: No such topic.
+        """
+        found = self._found(topic)
+        operations = found.get("authorized_operations")
+        config = self._config([topic]).get(topic, {})
+        return TopicInfo(
+            partitions=len(found["partitions"]),
+            max_record_bytes=int(config.get("max.message.bytes", UNLIMITED_BYTES)),
+            is_writable=not operations or "WRITE" in operations,
+        )
+
+    def check(self, partitions: Iterable[Partition]) -> None:
+        """Makes sure that partitions exist.
+
+        Raises:
+            UnknownTopic: One of them does not.
+        """
+        counts: dict[str, int] = {}
+        for topic, number in partitions:
+            if topic not in counts:
+                counts[topic] = len(self._found(topic)["partitions"])
+            if not 0 <= number < counts[topic]:
+                raise UnknownTopic(f"{topic} has {counts[topic]} partitions, there is no {number}")
+
+    def describe(self, topics: Sequence[str]) -> dict[str, TopicState]:
+        """The topics that exist, with all their settings."""
+        found = {topic["name"]: topic for topic in self._describe(topics) if topic["error_code"] == 0}
+        configs = self._config(list(found)) if found else {}
+        return {
+            name: TopicState(name=name, partitions=len(found[name]["partitions"]), config=configs.get(name, {})) for name in topics if name in found
+        }
+
+    def create(self, topics: Sequence[TopicSpec]) -> None:
+        """Creates topics that do not exist yet, and waits until every partition has a leader."""
+        existing = {topic["name"] for topic in self._describe([spec.name for spec in topics]) if topic["error_code"] == 0}
+        missing = [spec for spec in topics if spec.name not in existing]
+        for spec in missing:
+            self._create(spec)
+        if missing:
+            self.ask("waiting for new topics", lambda client: client.wait_for_topics([spec.name for spec in missing]))
+
+    def _create(self, spec: TopicSpec) -> None:
+        wanted = {"num_partitions": spec.partitions, "replication_factor": self._settings.replication_factor, "configs": dict(spec.config)}
+        with contextlib.suppress(errors.TopicAlreadyExistsError):  # somebody was faster
+            self.ask(f"creating topic {spec.name}", lambda client: client.create_topics({spec.name: wanted}))
+
+    def offsets(self, partitions: Iterable[Partition], spec: Any) -> dict[Partition, int]:
+        """Offsets by the library's specification (earliest, latest, a time); -1 where there is none.
+
+        Raises:
+            UnknownTopic: One of the partitions does not exist.
+        """
+        wanted = {TopicPartition(*partition): spec for partition in partitions}
+        if not wanted:
+            return {}
+        self.check(Partition(*partition) for partition in wanted)
+        found = self.ask("looking up offsets", lambda client: client.list_partition_offsets(wanted))
+        return {Partition(*partition): answer.offset for partition, answer in found.items()}
+
+    def committed(self, group_id: str, partitions: Iterable[Partition]) -> dict[Partition, Committed]:
+        """What a group has committed; a partition without a commit is absent."""
+        wanted = [TopicPartition(*partition) for partition in partitions]
+        if not wanted:
+            return {}
+        found = self.ask(f"looking up commits of group {group_id}", lambda client: client.list_group_offsets({group_id: wanted}))
+        return {Partition(*p): Committed(c.offset, c.metadata or "") for p, c in found.get(group_id, {}).items() if c.offset >= 0}
+
+    def lag(self, group_id: str, topics: Sequence[str]) -> list[GroupLag]:
+        """How far a group is behind, for every partition of the topics that exist."""
+        partitions = [Partition(t.name, number) for t in self.describe(topics).values() for number in range(t.partitions)]
+        ends = self.offsets(partitions, OffsetSpec.LATEST)
+        commits = self.committed(group_id, partitions)
+        return [GroupLag(partition=p, committed=commits[p].offset if p in commits else None, end=ends[p]) for p in partitions]
+
+    def ping(self, timeout_s: float) -> str:
+        """Asks with a client of its own, so that the answer is news and comes in time."""
+        extra = {"request_timeout_ms": max(1, int(timeout_s * 1_000))}
+        client = clients.make(kafka.KafkaAdminClient, self._settings, extra, timeout_s).client
+        try:
+            cluster = client.describe_cluster()
+        except Exception as error:
+            raise explain(error, f"asking {self._settings.bootstrap_servers}") from error
+        finally:
+            client.close()
+        nodes = [f"{broker['host']}:{broker['port']}" for broker in cluster["brokers"]]
+        return f"Kafka cluster {cluster['cluster_id']}, {len(nodes)} node(s): {', '.join(sorted(nodes))}"
+
+    def ask(self, doing: str, question: Callable[[Any], _Answer]) -> _Answer:
+        """Puts a question, again and again while the cluster is not ready to answer.
+
+        Raises:
+            BrokerUnavailable: Nobody answered for `ANSWER_TIMEOUT_S`.
+            TransportError: The cluster refuses.
+        """
+        deadline_s = time.monotonic() + ANSWER_TIMEOUT_S
+        while True:
+            client = self._connected()
+            try:
+                return question(client)
+            except errors.TopicAlreadyExistsError:
+                raise
+            except (errors.KafkaError, OSError, RuntimeError) as error:
+                if isinstance(error, _STICKY):
+                    self._drop(client)
+                was_dropped = isinstance(error, RuntimeError) and client is not self._client  # another thread met a sticky error
+                if not (was_dropped or isinstance(error, errors.RetriableError)) or time.monotonic() >= deadline_s:
+                    raise explain(error, doing) from error
+                time.sleep(PAUSE_S)
+
+    def close(self) -> None:
+        """Closes the client; a later question makes another."""
+        self._drop(self._client)
+
+    def _found(self, topic: str) -> Mapping[str, Any]:
+        for found in self._describe([topic]):
+            if found["error_code"] == 0:
+                return found
+        raise UnknownTopic(f"topic {topic} does not exist: penstock topics apply")
+
+    def _describe(self, topics: Sequence[str]) -> list[dict[str, Any]]:
+        if not topics:
+            return []
+        return list(self.ask("describing topics", lambda client: client.describe_topics(list(topics))))
+
+    def _config(self, topics: Sequence[str]) -> dict[str, dict[str, str]]:
+        resources = [ConfigResource(ConfigResourceType.TOPIC, topic) for topic in topics]
+        found = self.ask("describing topics", lambda client: client.describe_configs(resources, config_filter="all"))
+        return {
+            name: {key: str(entry["value"]) for key, entry in entries.items() if entry["value"] is not None}
+            for name, entries in found.get("topic", {}).items()
+        }
+
+    def _connected(self) -> Any:
+        with self._lock:
+            if self._client is None:
+                self._client = clients.make(kafka.KafkaAdminClient, self._settings, {}).client
+            return self._client
+
+    def _drop(self, client: Any) -> None:
+        with self._lock:
+            if client is not None and client is self._client:
+                self._client = None
+                client.close()

@@ -1,0 +1,187 @@
+"""An idempotent Kafka producer."""
+
+import logging
+import threading
+from typing import Any, Self
+
+import kafka
+from kafka import errors
+from kafka.serializer import Serializer
+
+from pipeline.settings import KafkaSettings
+from pipeline.transport.base import Acknowledged, Acknowledgement, BrokerUnavailable, Partition, ProducerFatal, RecordRejected, UnknownTopic
+from pipeline.transport.kafka import clients
+from pipeline.transport.kafka.acknowledgements import Acknowledgements, Expected
+from pipeline.transport.kafka.admin import Admin, TopicInfo
+from pipeline.transport.kafka.errors import explain
+from pipeline.transport.murmur2 import partition_of
+from schemas.record import Encoded
+
+MAX_REQUEST_BYTES = 16 * 1024 * 1024
+BATCH_BYTES = 64 * 1024
+LINGER_S = 0.005
+METADATA_TIMEOUT_S = 2.0
+EXIT_TIMEOUT_S = 30.0
+
+_RECORD_OVERHEAD_BYTES, _HEADER_OVERHEAD_BYTES = 100, 10  # upper bounds of what the record format adds
+
+_log = logging.getLogger(__name__)
+
+
+class _Null(Serializer):  # type: ignore[misc]  # the library has no types
+    """Turns itself into a null value: the library refuses `None` beside a null key, which Kafka does not."""
+
+    def serialize(self, topic: str, headers: object, data: Any) -> bytes | None:  # noqa: ARG002 -- the library's signature
+        return None if data is self else data
+
+
+class IdempotentProducer:
+    """Sends records, each once and in order per partition.
+
+    Any error of a batch that a retry cannot mend puts the library's idempotent producer into a state that it never
+    leaves, an oversized record included. So what can be refused beforehand is refused here.
+    """
+
+    def __init__(self, settings: KafkaSettings, admin: Admin):
+        self._admin = admin
+        self._null = _Null()
+        self._topics: dict[str, TopicInfo] = {}
+        self._topics_lock = threading.Lock()
+        self._closed = False
+        self._acks = Acknowledgements()
+        self._kafka = clients.make(
+            kafka.KafkaProducer,
+            settings,
+            {
+                "acks": "all",
+                "enable_idempotence": True,
+                "linger_ms": int(LINGER_S * 1_000),
+                "batch_size": BATCH_BYTES,
+                "max_request_size": MAX_REQUEST_BYTES,
+                "max_block_ms": int(METADATA_TIMEOUT_S * 1_000),
+                "value_serializer": self._null,
+                "metrics_enabled": False,
+            },
+        ).client
+        self._acks.start()
+
+    def send(self, partition: Partition, record: Encoded, on_ack: Acknowledgement) -> None:
+        """Queues a record; the first record for a topic asks the broker about it.
+
+        Raises:
+            UnknownTopic: The topic or partition does not exist.
+            RecordRejected: The record is too large for the topic, or the broker's ACLs do not let us write to it.
+            ProducerFatal: The producer has to be rebuilt.
+        """
+        self._check(self._known(partition), partition.topic, record)
+        if self._closed or self._is_fatal():
+            raise ProducerFatal("the producer is closed or can never send again: make another")
+        expected = self._acks.expect(partition, on_ack)
+        try:
+            future = self._kafka.send(
+                partition.topic,
+                value=self._null if record.value is None else record.value,
+                key=record.key,
+                headers=list(record.headers),
+                partition=partition.number,
+            )
+        except BaseException as error:
+            self._acks.forget(expected)
+            self._topics.pop(partition.topic, None)
+            if isinstance(error, errors.KafkaTimeoutError | ValueError):
+                raise UnknownTopic(f"{partition.topic}/{partition.number} is gone: penstock topics apply") from error
+            if isinstance(error, errors.IllegalStateError):
+                raise ProducerFatal("the producer is closed: make another") from error
+            raise
+        future.add_callback(self._succeeded, expected)
+        future.add_errback(self._failed, expected)
+
+    def partitions(self, topic: str) -> int:
+        """How many partitions the topic has."""
+        return self._info(topic).partitions
+
+    def partition_for(self, topic: str, key: bytes) -> Partition:
+        """Where a record with that key belongs."""
+        return Partition(topic, partition_of(key, self.partitions(topic)))
+
+    def flush(self, timeout_s: float) -> None:
+        """Waits until everything sent was acknowledged or has failed.
+
+        Raises:
+            BrokerUnavailable: Something is still open after `timeout_s`.
+        """
+        left = self._acks.wait(timeout_s)
+        if left:
+            raise BrokerUnavailable(f"{left} records are not acknowledged after {timeout_s:.1f} s")
+
+    def close(self, timeout_s: float) -> None:
+        """Flushes for as long as it is given, then tells those still waiting that it let go."""
+        if self._closed:
+            return
+        self._closed = True
+        left = self._acks.wait(timeout_s)
+        if left:
+            _log.warning("closing the producer with %d records not acknowledged", left)
+            self._acks.settle_all(BrokerUnavailable("the producer was closed before the record was acknowledged"))
+            # The library's close flushes first, and raises without closing when that does not succeed.
+            self._kafka._sender.force_close()  # noqa: SLF001
+            self._kafka._sender.join(1.0)  # noqa: SLF001
+        try:
+            self._kafka.close(timeout=1.0)
+        except errors.KafkaError as error:
+            _log.warning("the producer's thread ends later: %s", error)
+        self._acks.stop()
+
+    def __enter__(self) -> Self:
+        """Nothing to do."""
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Closes, leaving a while for what was sent."""
+        self.close(timeout_s=EXIT_TIMEOUT_S)
+
+    def _known(self, partition: Partition) -> TopicInfo:
+        topic = self._info(partition.topic)
+        if partition.number >= topic.partitions:
+            self._topics.pop(partition.topic, None)  # it may have grown
+            topic = self._info(partition.topic)
+        if not 0 <= partition.number < topic.partitions:
+            raise UnknownTopic(f"{partition.topic} has {topic.partitions} partitions, there is no {partition.number}")
+        return topic
+
+    def _info(self, topic: str) -> TopicInfo:
+        """What is known of a topic.
+
+        The library would ask for an unknown topic again and again, many times a second and for ever, so it hears only of topics
+        that exist.
+        """
+        known = self._topics.get(topic)
+        if known is None:
+            with self._topics_lock:
+                known = self._topics[topic] = self._admin.info(topic)
+        return known
+
+    def _check(self, topic: TopicInfo, name: str, record: Encoded) -> None:
+        if not topic.is_writable:
+            raise RecordRejected(f"the broker's ACLs do not let us write to {name}")
+        size_bytes = _RECORD_OVERHEAD_BYTES + len(record.key or b"") + len(record.value or b"")
+        for header, value in record.headers:
+            size_bytes += _HEADER_OVERHEAD_BYTES + 4 * len(header) + len(value)
+        limit_bytes = min(topic.max_record_bytes, MAX_REQUEST_BYTES)
+        if size_bytes > limit_bytes:
+            raise RecordRejected(f"record of about {size_bytes} bytes; {name} takes {limit_bytes}: raise max.message.bytes")
+
+    def _is_fatal(self) -> bool:
+        return bool(self._kafka._transaction_manager.has_fatal_error())  # noqa: SLF001 -- the library tells nobody
+
+    def _succeeded(self, expected: Expected, written: Any) -> None:
+        if written.offset < 0:  # a repeat that the broker no longer remembers: it is there, nobody knows where
+            self._acks.settle(expected, BrokerUnavailable("the record was written, but its offset is not known"))
+        else:
+            self._acks.settle(expected, Acknowledged(expected.partition, written.offset))
+
+    def _failed(self, expected: Expected, error: Exception) -> None:
+        failure = explain(error, f"producing to {expected.partition.topic}/{expected.partition.number}")
+        if self._is_fatal() and not isinstance(failure, RecordRejected):
+            failure = ProducerFatal(f"{failure}: the producer can never send again")
+        self._acks.settle(expected, failure)

@@ -1,0 +1,131 @@
+"""Kafka as a transport."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import kafka
+from kafka import TopicPartition
+from kafka.admin import OffsetSpec
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+
+from pipeline.settings import KafkaSettings
+from pipeline.transport.base import Consumer, GroupLag, Partition, Producer, TopicSpec, TopicState, UnknownTopic
+from pipeline.transport.kafka import clients
+from pipeline.transport.kafka.admin import Admin
+from pipeline.transport.kafka.consumer import PumpedConsumer
+from pipeline.transport.kafka.inbox import Inbox
+from pipeline.transport.kafka.producer import IdempotentProducer
+from pipeline.transport.kafka.pump import MAX_POLL_GAP_S, Pump
+from pipeline.transport.kafka.rebalancing import Rebalancing
+
+FETCH_BYTES = 4 * 1024 * 1024  # of one fetch; a larger record still comes, alone
+PARTITION_FETCH_BYTES = 512 * 1024
+HEARTBEATS_PER_SESSION = 10
+METADATA_MAX_AGE_S = 60.0  # how late new partitions of a topic are noticed
+
+_READING = {
+    # Offsets that retention has removed go on at the beginning: replay, never skip.
+    "auto_offset_reset": "earliest",
+    "enable_auto_commit": False,
+    "fetch_max_bytes": FETCH_BYTES,
+    "max_partition_fetch_bytes": PARTITION_FETCH_BYTES,
+    # A partition that is resumed is fetched once the fetch under way has returned, for which this is the longest wait.
+    "fetch_max_wait_ms": 100,
+    "metadata_max_age_ms": int(METADATA_MAX_AGE_S * 1_000),
+    "metrics_enabled": False,
+}
+
+
+class KafkaTransport:
+    """Makes producers and consumers of a Kafka cluster.
+
+    Args:
+        settings: How to reach it.
+        revoke_budget_s: How long a member may keep a partition that it is asked to release.
+    """
+
+    def __init__(self, settings: KafkaSettings, *, revoke_budget_s: float):
+        self._settings = settings
+        self._revoke_budget_s = revoke_budget_s
+        self._admin = Admin(settings)
+
+    def producer(self) -> Producer:
+        """A new producer.
+
+        Raises:
+            BrokerUnavailable: No broker answers in time.
+        """
+        return IdempotentProducer(self._settings, self._admin)
+
+    def consumer(self, group_id: str, topics: Sequence[str]) -> Consumer:
+        """A new member of a group; it joins in the background.
+
+        Raises:
+            BrokerUnavailable: No broker answers in time.
+            UnknownTopic: A topic does not exist; the library would ask for it many times a second.
+        """
+        missing = set(topics) - self._admin.describe(topics).keys()
+        if missing:
+            raise UnknownTopic(f"no topic {', '.join(sorted(missing))}: penstock topics apply")
+        inbox, assignor = Inbox(), CooperativeStickyAssignor()
+        rebalancing = Rebalancing(inbox, assignor, self._revoke_budget_s)
+        consumer, loop = self._make(
+            {
+                "group_id": group_id,
+                "partition_assignment_strategy": [assignor],
+                "session_timeout_ms": self._settings.session_timeout_ms,
+                "heartbeat_interval_ms": min(3_000, self._settings.session_timeout_ms // HEARTBEATS_PER_SESSION),
+                "max_poll_interval_ms": int(MAX_POLL_GAP_S * 1_000),
+            }
+        )
+        rebalancing.attach(consumer, loop)
+        consumer.subscribe(list(topics), listener=rebalancing)
+        return self._started(Pump(consumer, inbox, rebalancing), inbox, group_id)
+
+    def reader(self, partitions: frozenset[Partition]) -> Consumer:
+        """A consumer without a group over these partitions, at their end.
+
+        Raises:
+            BrokerUnavailable: No broker answers in time.
+            UnknownTopic: One of the partitions does not exist.
+        """
+        ends = self._admin.offsets(partitions, OffsetSpec.LATEST)
+        inbox = Inbox()
+        inbox.joined = True
+        inbox.assign(ends, announced=False)
+        consumer, _ = self._make({"group_id": None})
+        consumer.assign([TopicPartition(*partition) for partition in partitions])
+        for partition, end in ends.items():
+            consumer.seek(TopicPartition(*partition), end)
+        return self._started(Pump(consumer, inbox, None), inbox, None)
+
+    def describe(self, topics: Sequence[str]) -> Mapping[str, TopicState]:
+        """The topics that exist, by name."""
+        return self._admin.describe(topics)
+
+    def create(self, topics: Sequence[TopicSpec]) -> None:
+        """Creates those that do not exist yet; leaves the others alone."""
+        self._admin.create(topics)
+
+    def lag(self, group_id: str, topics: Sequence[str]) -> Sequence[GroupLag]:
+        """How far the group is behind, for every partition of the topics that exist."""
+        return self._admin.lag(group_id, topics)
+
+    def ping(self, timeout_s: float) -> str:
+        """Asks the cluster for a sign of life.
+
+        Raises:
+            BrokerUnavailable: Nobody answers in time.
+        """
+        return self._admin.ping(timeout_s)
+
+    def close(self) -> None:
+        """Closes the client for questions; producers and consumers have theirs."""
+        self._admin.close()
+
+    def _make(self, extra: Mapping[str, Any]) -> clients.Made:
+        return clients.make(kafka.KafkaConsumer, self._settings, {**_READING, **extra})
+
+    def _started(self, pump: Pump, inbox: Inbox, group_id: str | None) -> Consumer:
+        pump.start()
+        return PumpedConsumer(inbox, pump, self._admin, group_id)
