@@ -92,6 +92,8 @@ class Connection:
         """
         self._register.enter(submission, transcript)
         try:
+            if self._connected is None:
+                raise BrokerUnavailable("the reader of replies has failed: submit again")
             partition = self._the_producer().partition_for(self._topics.requests, submission.key.encode())
             acknowledged = self._send(partition, submission.encode(self._name, self._reply_partition))
         except Exception:
@@ -142,6 +144,7 @@ class Connection:
                 self._poll(reader)
         except Exception as error:  # the end of this thread must not leave anybody waiting
             log.exception("client_reader_failed")
+            self._forget_connection()  # first, so that a request is either failed below or sees that it is too late
             reason = f"the reader of replies failed: {error}"
             self._register.fail_all(lambda: BrokerUnavailable(reason))
         finally:

@@ -34,6 +34,10 @@ class Reading:
     timestamp_ms: int
 
 
+_Key = tuple[Partition, str | None, str | None]
+"""Partition, custom_id, correlation_id."""
+
+
 @dataclass(slots=True)
 class _Name:
     """Everything that answers to one name in one partition: a stream per origin, since two requests may share a name."""
@@ -71,7 +75,7 @@ class Reader:
 
     def __init__(self, remembered: int = REMEMBERED):
         self._remembered = remembered
-        self._names: OrderedDict[tuple[Partition, str | None, str | None], _Name] = OrderedDict()
+        self._names: OrderedDict[_Key, _Name] = OrderedDict()
 
     def accepted(self, records: Iterable[Record]) -> Iterator[Reading]:
         """Yields what counts."""
@@ -92,7 +96,8 @@ class Reader:
     def _read_event(self, record: Record) -> Reading:
         received = decode_event(record.key, record.value, record.headers)
         event = received.event
-        name = self._name(record.partition, received.custom_id, received.correlation_id)
+        opens = isinstance(event, Begin) or (isinstance(event, Error) and event.attempt is None)
+        name = self._name((record.partition, received.custom_id, received.correlation_id), opens=opens)
         origin = event.origin if isinstance(event, Begin) else name.origin_of(event)
         return Reading(
             custom_id=received.custom_id,
@@ -113,16 +118,18 @@ class Reader:
             correlation_id=correlation_id,
             origin=line.origin,
             event=line,
-            accepted=self._name(record.partition, line.custom_id, correlation_id).admits_line(line),
+            accepted=self._name((record.partition, line.custom_id, correlation_id), opens=True).admits_line(line),
             partition=record.partition,
             offset=record.offset,
             timestamp_ms=record.timestamp_ms,
         )
 
-    def _name(self, partition: Partition, custom_id: str | None, correlation_id: str | None) -> _Name:
-        key = (partition, custom_id, correlation_id)
-        name = self._names.setdefault(key, _Name())
-        self._names.move_to_end(key)
-        if len(self._names) > self._remembered:
-            self._names.popitem(last=False)
+    def _name(self, key: _Key, *, opens: bool) -> _Name:
+        """Finds what is known of a name; only what opens a request makes it known."""
+        name = self._names.get(key, _Name())
+        if opens or key in self._names:
+            self._names[key] = name
+            self._names.move_to_end(key)
+            if len(self._names) > self._remembered:
+                self._names.popitem(last=False)
         return name

@@ -1,0 +1,385 @@
+"""The blocking client, against a scripted worker on the embedded log."""
+
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from pipeline.client import Client, Handle
+from pipeline.settings import Settings
+from pipeline.transport.base import BrokerUnavailable, Partition, RecordRejected, Transport, UnknownTopic
+from schemas.errors import (
+    BY_CODE,
+    Cancelled,
+    DeadlineExceeded,
+    DuplicateRequest,
+    EngineError,
+    InvalidRequest,
+    Overloaded,
+    PenstockError,
+    PromptTooLong,
+    UnknownUrl,
+    UnsupportedField,
+)
+from schemas.events import FinishReason
+from schemas.record import Headers
+from tests.client.conftest import Work
+from tests.scripted_worker import Script, Voice, echo, wait_for_cancel
+
+
+def chat(text: str, **more: object) -> dict[str, object]:
+    """A body of one user message."""
+    return {"model": "tiny", "messages": [{"role": "user", "content": text}], **more}
+
+
+def test_a_stream_yields_what_the_worker_says_in_order(client: Client, work: Work):
+    """Every delta carries the text and tokens of one event, and the result is all of them together."""
+    work(echo)
+    handle = client.submit(chat("one two three", stream=True))
+    deltas = list(handle)
+    assert [(d.text, d.token_ids) for d in deltas] == [("one", (0,)), (" two", (1,)), (" three", (2,))]
+    result = handle.result(timeout_s=0.0)
+    assert (result.text, result.token_ids, result.restarts) == ("one two three", ((0, 1, 2),), 0)
+    assert (result.finish_reason, result.usage["completion_tokens"], result.body["object"]) == ("stop", 3, "chat.completion")
+
+
+def test_an_answer_can_be_iterated_again_and_by_several(client: Client, work: Work):
+    """A stream is followed from its start by each iterator, also after the end."""
+    work(echo)
+    handle = client.submit(chat("a b c", stream=True))
+    texts: list[str] = []
+    others = [threading.Thread(target=lambda: texts.append("".join(d.text for d in handle))) for _ in range(3)]
+    for other in others:
+        other.start()
+    for other in others:
+        other.join()
+    assert [*texts, "".join(d.text for d in handle)] == ["a b c"] * 4
+
+
+def test_without_stream_the_result_is_the_response_body(client: Client, work: Work):
+    """A request that is not streamed is answered from the results topic in one piece, and can't be iterated."""
+    worker = work(echo)
+    handle = client.submit(chat("whole"))
+    assert handle.result(10.0).text == "whole"
+    assert handle.result(10.0).token_ids is None
+    assert str(handle.origin) == str(worker.taken[0].origin)
+    with pytest.raises(InvalidRequest, match="stream"):
+        next(iter(handle))
+
+
+def test_shorthands_return_the_text(client: Client, work: Work):
+    """`chat` takes a message or a conversation, `complete` a prompt in text or ids."""
+    worker = work(echo)
+    assert client.chat("hello", model="tiny", max_tokens=5).text == "hello"
+    assert client.chat([{"role": "user", "content": "again"}], model="tiny").text == "again"
+    assert client.complete("once", model="tiny").text == "once"
+    client.complete([1, 2], model="tiny")
+    assert worker.taken[0].body.sampling.max_tokens == 5
+    assert worker.taken[3].body.prompt == (1, 2)
+
+
+def test_many_requests_side_by_side_do_not_mix(client: Client, work: Work):
+    """Each handle gets its own events, whatever the order in which they arrive."""
+    work(echo)
+    handles = [client.submit(chat(f"{n} " * 5 + "end", stream=True)) for n in range(30)]
+    assert [handle.result(10.0).text for handle in handles] == [f"{n} " * 5 + "end" for n in range(30)]
+
+
+def test_several_choices_are_told_apart(client: Client, work: Work):
+    """Deltas name their choice, and the result has every choice's text and finish reason."""
+
+    def two(voice: Voice) -> Script:
+        voice.begin()
+        voice.chunk("a", 1, index=0)
+        voice.chunk("x", 2, index=1)
+        voice.chunk("b", 3, index=0)
+        voice.end(FinishReason.STOP, FinishReason.LENGTH)
+        yield
+
+    work(two)
+    handle = client.submit({"model": "tiny", "prompt": "p", "n": 2, "stream": True}, url="/v1/completions")
+    assert [(d.index, d.text) for d in handle] == [(0, "a"), (1, "x"), (0, "b")]
+    result = handle.result()
+    assert (result.texts, result.token_ids) == (("ab", "x"), ((1, 3), (2,)))
+    assert [c["finish_reason"] for c in result.body["choices"]] == ["stop", "length"]
+
+
+def test_a_resumed_answer_goes_on_without_a_seam(client: Client, work: Work):
+    """After a takeover the reader gets every token once: the old attempt's late events and the repeats are dropped."""
+
+    def takeover(voice: Voice) -> Script:
+        old = voice.begin(epoch=1)
+        voice.chunk("one", 1)
+        voice.chunk(" two", 2)
+        new = voice.begin(epoch=2, resume=True)
+        voice.attempt = old
+        voice.chunk(" zombie", 9)
+        voice.attempt, voice.seq = new, 1
+        voice.chunk(" repeated", 2)
+        voice.chunk(" three", 3)
+        voice.end()
+        voice.end()
+        yield
+
+    work(takeover)
+    handle = client.submit(chat("go", stream=True))
+    assert [d.text for d in handle] == ["one", " two", " three"]
+    assert handle.result().restarts == 0
+
+
+@pytest.mark.parametrize("restart", [Voice.reset, Voice.begin])
+def test_an_answer_that_starts_over_says_so(client: Client, work: Work, restart):
+    """Who was shown a void beginning gets a piece that says so; who reads later sees the final text alone."""
+    shown = threading.Event()
+
+    def starts_over(voice: Voice) -> Script:
+        voice.begin()
+        voice.chunk("wrong", 1)
+        while not shown.is_set():
+            yield
+        restart(voice)
+        voice.chunk("right", 2)
+        voice.end()
+
+    work(starts_over)
+    handle = client.submit(chat("go", stream=True))
+    deltas = handle.deltas(timeout_s=10.0)
+    assert next(deltas).text == "wrong"
+    shown.set()
+    assert [(d.text, d.restarted) for d in deltas] == [("", True), ("right", False)]
+    assert [(d.text, d.restarted) for d in handle] == [("right", False)]
+    assert (handle.result().text, handle.result().restarts) == ("right", 1)
+
+
+@pytest.mark.parametrize("error", [EngineError("broken"), PromptTooLong(9, 5), DeadlineExceeded("late"), UnsupportedField("no", param="tools")])
+@pytest.mark.parametrize("how", ["in an attempt", "before an attempt", "in one piece"])
+def test_a_failed_request_raises_its_class(client: Client, work: Work, error: PenstockError, how: str):
+    """The wire's code becomes the tree's class, with the message, however the worker says it."""
+
+    def fails(voice: Voice) -> Script:
+        if how == "in an attempt":
+            voice.begin()
+            voice.chunk("some", 1)
+            voice.fail(error)
+        else:
+            voice.refuse(error)
+        yield
+
+    work(fails)
+    with pytest.raises(type(error)) as caught:
+        client.submit(chat("go", stream=how != "in one piece")).result(10.0)
+    assert type(caught.value) is BY_CODE[error.code]
+    assert caught.value.message == error.message
+
+
+def test_a_stream_that_fails_raises_after_what_was_said(client: Client, work: Work):
+    """The deltas before the error are yielded first."""
+
+    def fails(voice: Voice) -> Script:
+        voice.begin()
+        voice.chunk("some", 1)
+        voice.fail(EngineError("broken", param="x"))
+        yield
+
+    work(fails)
+    deltas = client.stream(chat("go"))
+    assert next(deltas).text == "some"
+    with pytest.raises(EngineError, match="broken"):
+        next(deltas)
+
+
+def test_a_body_that_breaks_the_contract_is_refused_by_the_worker(client: Client, work: Work):
+    """The client sends what it is given, and raises what the worker answers; only the endpoint has to exist."""
+    work(echo)
+    with pytest.raises(InvalidRequest, match="temperature"):
+        client.submit(chat("go", temperature="hot")).result(10.0)
+    with pytest.raises(UnknownUrl):
+        client.submit({}, url="/v1/nothing")
+
+
+def test_a_cancelled_request_ends_as_cancelled(client: Client, work: Work):
+    """`cancel` reaches the worker, and the result says so."""
+    work(wait_for_cancel)
+    handle = client.submit(chat("go", stream=True))
+    assert next(iter(handle)).text == "well"
+    assert not handle.is_done
+    handle.cancel()
+    with pytest.raises(Cancelled):
+        handle.result(10.0)
+    assert handle.is_done
+
+
+def test_leaving_a_stream_early_cancels_it(client: Client, work: Work):
+    """A loop that breaks, and a handle that is left unfinished, end their requests."""
+    worker = work(wait_for_cancel)
+    for _ in client.stream(chat("go"), custom_id="streamed"):
+        break
+    with client.submit(chat("go", stream=True), custom_id="handled") as handle:
+        pass
+    client.cancel("unknown to this client")
+    with pytest.raises(Cancelled):
+        handle.result(10.0)
+    worker.wait_for(lambda: worker.cancelled == {"streamed", "handled", "unknown to this client"})
+
+
+def test_a_finished_request_is_not_cancelled(client: Client, work: Work):
+    """Leaving a handle whose answer is complete sends nothing."""
+    worker = work(echo)
+    with client.submit(chat("go", stream=True)) as handle:
+        handle.result(10.0)
+    client.chat("once more, so that the worker has read the control topic", model="tiny", timeout_s=10.0)
+    assert worker.cancelled == set()
+
+
+def test_options_reach_the_worker(client: Client, work: Work):
+    """Deadline, key and trace context travel with the request."""
+    worker = work(echo)
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    client.submit(chat("go"), custom_id="mine", deadline_s=60.0, key="conversation-7", traceparent=trace).result(10.0)
+    (taken,) = worker.taken
+    assert (taken.custom_id, taken.traceparent) == ("mine", trace)
+    assert taken.deadline_ms == pytest.approx(taken.timestamp_ms + 60_000, abs=10_000)
+    assert Partition(taken.origin.topic, taken.origin.partition) == worker.partition_for(worker.topics.requests, "conversation-7")
+
+
+def test_a_late_answer_is_a_timeout_and_the_request_goes_on(client: Client, work: Work):
+    """A wait that ends early raises TimeoutError; the answer can still be had later."""
+    go_on = threading.Event()
+
+    def slow(voice: Voice) -> Script:
+        voice.begin()
+        while not go_on.is_set():
+            yield
+        voice.chunk("late", 1)
+        voice.end()
+
+    work(slow)
+    handle = client.submit(chat("go", stream=True))
+    with pytest.raises(TimeoutError):
+        handle.result(0.05)
+    with pytest.raises(TimeoutError):
+        next(handle.deltas(timeout_s=0.05))
+    go_on.set()
+    assert handle.result(10.0).text == "late"
+
+
+def test_a_name_is_used_once(client: Client, work: Work):
+    """A `custom_id` that this client has sent, open or answered, is refused here: the worker would answer it no more."""
+    work(echo)
+    handle = client.submit(chat("go"), custom_id="same")
+    with pytest.raises(DuplicateRequest, match="same"):
+        client.submit(chat("go"), custom_id="same")
+    handle.result(10.0)
+    with pytest.raises(DuplicateRequest):
+        client.submit(chat("go"), custom_id="same")
+
+
+def test_open_requests_are_bounded(settings: Settings, transport: Transport, work: Work):
+    """`submit` waits for room, raises `Overloaded` where none comes, and goes on once an answer is complete."""
+    work(wait_for_cancel)
+    with Client(settings, transport, timeout_s=0.5, max_open=2) as client:
+        first, second = client.submit(chat("a", stream=True)), client.submit(chat("b", stream=True))
+        with pytest.raises(Overloaded, match="2 requests"):
+            client.submit(chat("c", stream=True))
+        first.cancel()
+        third = client.submit(chat("c", stream=True))
+        assert next(iter(third)).text == "well"
+        assert not second.is_done
+
+
+def test_what_others_write_to_the_reply_topic_is_ignored(client: Client, work: Work):
+    """Records of other clients, under the same name or of no known form, do not reach a handle."""
+    hostile: list[Headers] = [
+        (("correlation_id", b"somebody else"), ("event", b"error")),
+        (("event", b"error"),),
+        (("correlation_id", b"\xff"), ("event", b"end")),
+        (),
+    ]
+
+    def surrounded(voice: Voice) -> Script:
+        own = ("correlation_id", str(voice.request.reply.correlation_id).encode())
+        for headers in [*hostile, (own, ("event", b"nonsense")), (own,), (own, ("event", b"chunk"))]:
+            voice.say_raw(b'{"error": {"message": "m", "type": "t", "param": null, "code": "engine_error"}}', headers)
+        voice.begin()
+        voice.chunk("mine", 1)
+        voice.end()
+        yield
+
+    work(surrounded)
+    assert client.submit(chat("go", stream=True)).result(10.0).text == "mine"
+
+
+def test_two_clients_read_their_own_answers(settings: Settings, transport: Transport, work: Work):
+    """Clients that share the reply topics, and even a name, each get their own answer."""
+    work(echo)
+    with Client(settings, transport) as one, Client(settings, transport) as other:
+        first = one.submit(chat("first", stream=True), custom_id="same")
+        second = other.submit(chat("second", stream=True), custom_id="same")
+        assert (first.result(10.0).text, second.result(10.0).text) == ("first", "second")
+
+
+def test_without_topics_a_submit_says_what_to_do(settings: Settings):
+    """A log without the contract's topics is an error of its own, and the next call tries again."""
+    with Client(settings, timeout_s=2.0) as client:
+        for _ in range(2):
+            with pytest.raises(UnknownTopic):
+                client.submit(chat("go"))
+
+
+def test_without_a_log_a_submit_fails_after_the_timeout(tmp_path: Path):
+    """A log that can't be reached is BrokerUnavailable."""
+    blocked = tmp_path / "file"
+    blocked.write_text("in the way")
+    with Client.embedded(blocked / "folder", timeout_s=0.3) as client, pytest.raises(BrokerUnavailable):
+        client.submit(chat("go"))
+
+
+def test_a_log_that_goes_away_ends_the_wait(settings: Settings, transport: Transport, monkeypatch: pytest.MonkeyPatch):
+    """While an answer is awaited the log is asked for signs of life; without any the wait ends in BrokerUnavailable."""
+    with Client(settings, transport, timeout_s=0.2) as client:
+        handle = client.submit(chat("nobody answers"))
+        monkeypatch.setattr("pipeline.client.pulse.PROBE_AFTER_S", 0.05)
+        monkeypatch.setattr(transport, "ping", _gone)
+        with pytest.raises(BrokerUnavailable, match="away"):
+            _wait_in_turns(handle)
+        with pytest.raises(BrokerUnavailable, match="no answer from the log"):
+            handle.result(10.0)
+
+
+def _wait_in_turns(handle: Handle) -> None:
+    while not handle.is_done:
+        with suppress(TimeoutError):
+            handle.result(0.1)
+
+
+def _gone(timeout_s: float) -> str:
+    raise BrokerUnavailable(f"nobody answered within {timeout_s} s")
+
+
+def test_an_oversized_request_is_refused_and_its_name_is_free_again(client: Client, work: Work):
+    """A record that the log refuses raises at once, holds no slot, and may be sent again smaller."""
+    work(echo)
+    with pytest.raises(RecordRejected):
+        client.submit(chat("x" * 9_000_000), custom_id="big")
+    assert client.submit(chat("small"), custom_id="big").result(10.0).text == "small"
+
+
+def test_a_closed_client_leaves_nobody_waiting(settings: Settings, transport: Transport):
+    """Open handles fail when the client closes, and a closed client refuses to work."""
+    client = Client(settings, transport)
+    handle = client.submit(chat("nobody answers"))
+    waiting = threading.Thread(target=client.close)
+    waiting.start()
+    with pytest.raises(BrokerUnavailable, match="closed"):
+        handle.result(10.0)
+    waiting.join()
+    with pytest.raises(RuntimeError, match="closed"):
+        client.submit(chat("go"))
+
+
+def test_connect_names_the_broker(monkeypatch: pytest.MonkeyPatch):
+    """`Client.connect` is Kafka at that address; nothing is contacted before the first call."""
+    monkeypatch.setenv("PENSTOCK_TRANSPORT", "embedded")
+    with Client.connect("127.0.0.1:1", topic_prefix="other", timeout_s=0.2) as client, pytest.raises(BrokerUnavailable):
+        client.chat("go", model="tiny")
