@@ -91,9 +91,10 @@ class Connection:
             TransportError: The log refuses the record.
         """
         self._register.enter(submission, transcript)
+        if self._connected is None:
+            self._register.withdraw(submission.custom_id)
+            raise BrokerUnavailable("nobody reads the replies any more: submit again")
         try:
-            if self._connected is None:
-                raise BrokerUnavailable("the reader of replies has failed: submit again")
             partition = self._the_producer().partition_for(self._topics.requests, submission.key.encode())
             acknowledged = self._send(partition, submission.encode(self._name, self._reply_partition))
         except Exception:

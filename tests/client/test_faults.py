@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from pipeline.client import Client
+from pipeline.client.submission import Submission
+from pipeline.client.transcript import Transcript
 from pipeline.settings import Settings
 from pipeline.transport.base import BrokerUnavailable, Consumer, Partition, Producer, ProducerFatal, Transport
 from tests.client.conftest import Work
@@ -107,6 +109,15 @@ def test_a_broken_reader_fails_what_is_open_and_is_replaced(client: Client, faul
     faulty.spoil_reader = lambda _: None
     work(echo)
     assert client.submit(BODY).result(10.0).text == "go"
+
+
+def test_a_request_that_meets_a_dead_reader_is_not_sent(client: Client):
+    """Where the reader died between connecting and sending, the request is refused rather than never answered."""
+    submission = Submission.of(BODY, {"custom_id": "same"})
+    for _ in range(2):
+        client._connection.slots.take()
+        with pytest.raises(BrokerUnavailable, match="submit again"):
+            client._connection.post(submission, Transcript("same"))
 
 
 def test_closing_does_not_wait_for_a_log_that_is_away(settings: Settings, faulty: Faulty, monkeypatch: pytest.MonkeyPatch):
