@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Brings what is missing on a fresh machine. Each part returns within a moment when there is nothing to do.
 #
-#   compose/bootstrap.sh venv    .venv with everything that requirements.lock names
-#   compose/bootstrap.sh kafka   Java, and the jars of a real Kafka broker in .cache/kafka/libs
-#   compose/bootstrap.sh kcat    the foreign Kafka client of the integration tests
-#   compose/bootstrap.sh python  prints the interpreter that would make .venv
+#   compose/bootstrap.sh venv         .venv with everything that requirements.lock names
+#   compose/bootstrap.sh kafka        Java, and the jars of a real Kafka broker in .cache/kafka/libs
+#   compose/bootstrap.sh kcat         the foreign Kafka client of the integration tests
+#   compose/bootstrap.sh python       prints the interpreter that would make .venv
+#   compose/bootstrap.sh constraints  prints the locked versions, for an installation without the development tools
 #
 # System packages are installed only as root on Debian and its kin, and never in silence; elsewhere the command that
 # brings them is named. PYTHON chooses the interpreter of a new .venv, UV_TORCH_BACKEND (say, cpu) the build of torch.
@@ -14,6 +15,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 readonly venv=.venv
 readonly libs=.cache/kafka/libs
 readonly java_major_min=17
+
+# uv takes an empty choice for a wrong one.
+[[ -n ${UV_TORCH_BACKEND:-} ]] || unset UV_TORCH_BACKEND
 
 say() { printf '%s\n' "bootstrap: $*" >&2; }
 
@@ -109,17 +113,24 @@ bring_venv() {
 
 uv_install() { "$venv/bin/uv" pip install -q --python "$venv/bin/python" "$@"; }
 
+# The locked versions as constraints. Another build of torch has other hashes (and needs fewer packages): its own are
+# then left out, and those of everything else still hold.
+constraints() {
+  if [[ -z ${UV_TORCH_BACKEND:-} ]]; then
+    cat requirements.lock
+    return
+  fi
+  say "torch comes as the '$UV_TORCH_BACKEND' build, whose hashes requirements.lock does not know"
+  awk '/^[^ #]/ { torch = /^torch==/; if (torch) sub(/ \\$/, "") } !(torch && /--hash=/)' requirements.lock
+}
+
 install_requirements() {
   if [[ -z ${UV_TORCH_BACKEND:-} ]]; then
     uv_install --require-hashes -r requirements.lock
     return
   fi
-  # Another build of torch has other hashes and needs fewer packages: the lock then only says which versions, and the
-  # hashes of everything but torch still hold.
-  say "torch comes as the '$UV_TORCH_BACKEND' build, whose hashes requirements.lock does not know"
-  local constraints=$venv/constraints.txt
-  awk '/^[^ #]/ { torch = /^torch==/; if (torch) sub(/ \\$/, "") } !(torch && /--hash=/)' requirements.lock >"$constraints"
-  uv_install -r pyproject.toml --group dev -c "$constraints"
+  constraints >"$venv/constraints.txt"
+  uv_install -r pyproject.toml --group dev -c "$venv/constraints.txt"
 }
 
 bring_kafka() {
@@ -136,7 +147,7 @@ bring_kafka() {
 
 bring_kcat() { require "kcat" has_kcat "kcat" "kcat" "kcat"; }
 
-[[ $# -gt 0 ]] || fail "say what to bring: venv, kafka, kcat or python"
+[[ $# -gt 0 ]] || fail "say what to bring: venv, kafka, kcat, python or constraints"
 for part in "$@"; do
   case $part in
     venv) bring_venv ;;
@@ -146,6 +157,7 @@ for part in "$@"; do
       require_python
       find_python
       ;;
-    *) fail "there is no '$part'; say venv, kafka, kcat or python" ;;
+    constraints) constraints ;;
+    *) fail "there is no '$part'; say venv, kafka, kcat, python or constraints" ;;
   esac
 done
