@@ -38,7 +38,7 @@ lint: venv ## Check format, style, import directions and declared dependencies
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
-	$(BIN)/deptry .
+	$(BIN)/deptry . --known-first-party compose
 
 .PHONY: typecheck
 typecheck: venv ## Check types, strictly
