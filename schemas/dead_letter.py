@@ -1,10 +1,10 @@
 """Records that could not be served: the original as it was, with what happened to it in headers of our own."""
 
 from dataclasses import dataclass
-from typing import Self, TypeVar
+from typing import Self
 
 from schemas import headers as names
-from schemas.errors import InvalidRequest, PenstockError
+from schemas.errors import PenstockError
 from schemas.record import Encoded, Headers, Origin
 
 ERROR_CODE = "penstock_error_code"
@@ -12,8 +12,6 @@ ERROR_MESSAGE = "penstock_error_message"
 ORIGIN = "penstock_origin"
 ATTEMPTS = "penstock_attempts"
 FAILED_AT = "penstock_failed_at"
-
-T = TypeVar("T")
 
 ADDED = (ERROR_CODE, ERROR_MESSAGE, ORIGIN, ATTEMPTS, FAILED_AT)
 
@@ -60,15 +58,9 @@ def decode_dead_letter(headers: Headers) -> DeadLetter:
         InvalidRequest: A header is missing or malformed; `param` names it.
     """
     return DeadLetter(
-        origin=_required(names.text(headers, ORIGIN), ORIGIN),
-        error_code=_required(names.text(headers, ERROR_CODE), ERROR_CODE),
-        error_message=_required(names.text(headers, ERROR_MESSAGE), ERROR_MESSAGE),
-        attempts=_required(names.decimal(headers, ATTEMPTS), ATTEMPTS),
-        failed_at_ms=_required(names.decimal(headers, FAILED_AT), FAILED_AT),
+        origin=names.required(names.text(headers, ORIGIN), ORIGIN),
+        error_code=names.required(names.text(headers, ERROR_CODE), ERROR_CODE),
+        error_message=names.required(names.text(headers, ERROR_MESSAGE), ERROR_MESSAGE),
+        attempts=names.required(names.decimal(headers, ATTEMPTS), ATTEMPTS),
+        failed_at_ms=names.required(names.decimal(headers, FAILED_AT), FAILED_AT),
     )
-
-
-def _required(found: T | None, name: str) -> T:
-    if found is None:
-        raise InvalidRequest(f"header {name} is missing", param=name)
-    return found

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
-from schemas.errors import InvalidRequest, InvalidToken, UnsupportedField
+from schemas.errors import InvalidJson, InvalidRequest, InvalidToken, UnsupportedField
 
 MAX_PARAM_CHARACTERS = 128
 """A path longer than this is cut: its parts may be names that the requester made up."""
@@ -17,15 +17,17 @@ MAX_PARAM_CHARACTERS = 128
 FaultCode = Literal["invalid_request", "unsupported_field", "invalid_token"]
 """Wire codes that a validator reports."""
 
-_KINDS: dict[str, type[InvalidRequest]] = {kind.code: kind for kind in (UnsupportedField, InvalidToken)}
+_KINDS: dict[str, type[InvalidRequest]] = {"json_invalid": InvalidJson, "unsupported_field": UnsupportedField, "invalid_token": InvalidToken}
 
 _WORDS = {
+    "json_invalid": "is not JSON",
     "missing": "is required",
     "model_type": "must be an object",
     "tuple_type": "must be a list",
     "too_short": "is empty",
+    "extra_forbidden": "is another name of a field that is given too: send one of them",
 }
-"""Pydantic's types of errors that it words after Python's types and not JSON's."""
+"""Pydantic's types of errors in our words, where its own are about Python. Unknown names are `wire_model`'s to refuse."""
 
 
 def fault(code: FaultCode, message: str, *, at: str | None = None) -> PydanticCustomError:
@@ -39,13 +41,13 @@ def fault(code: FaultCode, message: str, *, at: str | None = None) -> PydanticCu
     return PydanticCustomError(code, "{message}", {"message": message, "at": at})
 
 
-def from_validation(error: ValidationError) -> InvalidRequest:
-    """Names the first fault that pydantic found."""
+def from_validation(error: ValidationError, *, whole: str) -> InvalidRequest:
+    """Names the first fault that pydantic found; `whole` is what to call the value where no field of it is at fault."""
     first = error.errors(include_url=False, include_input=False)[0]
     context = first.get("ctx", {})
     path = dotted((*first["loc"], context.get("at")))
     words = _WORDS.get(first["type"]) or first["msg"].replace("Input should ", "must ").replace("String should ", "must ")
-    return _KINDS.get(first["type"], InvalidRequest)(f"{path or 'body'} {words}", param=path)
+    return _KINDS.get(first["type"], InvalidRequest)(f"{path or whole} {words}", param=path)
 
 
 def dotted(parts: tuple[Any, ...]) -> str | None:

@@ -2,9 +2,12 @@
 
 import re
 from collections.abc import Iterable
+from typing import TypeVar
 
 from schemas.errors import InvalidRequest
 from schemas.record import Headers
+
+T = TypeVar("T")
 
 CONTENT_TYPE = "content-type"
 CORRELATION_ID = "correlation_id"
@@ -64,6 +67,17 @@ def decimal(headers: Headers, name: str, *, limit: int = MAX_INT64) -> int | Non
     if _DECIMAL.fullmatch(digits) is None or int(digits) > limit:
         raise InvalidRequest(f"header {name} must be a decimal number from 0 to {limit}", param=name)
     return int(digits)
+
+
+def required(found: T | None, name: str) -> T:
+    """Insists on a header.
+
+    Raises:
+        InvalidRequest: It is absent.
+    """
+    if found is None:
+        raise InvalidRequest(f"header {name} is missing", param=name)
+    return found
 
 
 def key_text(key: bytes | None) -> str | None:

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
 from typing import Any
 
 from schemas.errors import InvalidJson, InvalidRequest
@@ -43,7 +42,7 @@ def load_object(data: bytes, *, what: str) -> dict[str, Any]:
     return value
 
 
-def refuse_surrogates(data: bytes, value: Any) -> None:
+def refuse_surrogates(data: bytes, value: dict[str, Any]) -> None:
     """Refuses half characters, which no UTF-8 text can hold: only the escape of one surrogate brings them in.
 
     Args:
@@ -55,34 +54,32 @@ def refuse_surrogates(data: bytes, value: Any) -> None:
     """
     if _SURROGATE_ESCAPE.search(data) is None:
         return
-    for path, text in _strings(value):
-        if not is_whole(text):
-            name = dotted(_unrolled(path))
-            raise InvalidRequest(f"{name} holds half of a surrogate pair: escape both halves or send UTF-8", param=name)
+    path = _path_of_half_character(value)
+    if path is not None:
+        raise InvalidRequest(f"{path} holds half of a surrogate pair: escape both halves or send UTF-8", param=path)
 
 
 def is_whole(text: str) -> bool:
     """Tells whether a text can be encoded: it holds no lone surrogate."""
-    return _SURROGATE.search(text) is None
+    return text.isascii() or _SURROGATE.search(text) is None
 
 
 _Path = tuple[Any, Any] | None
 """A path as (path of the parent, name or number): siblings share their parents' part, so a path costs the same at any depth."""
 
 
-def _strings(root: Any) -> Iterator[tuple[_Path, str]]:
-    """Walks the strings of a JSON value, names of fields included, without recursion."""
+def _path_of_half_character(root: dict[str, Any]) -> str | None:
+    """Searches all strings, names of fields included, without recursion."""
     waiting: list[tuple[_Path, Any]] = [(None, root)]
     while waiting:
-        path, value = waiting.pop()
-        match value:
-            case str():
-                yield path, value
-            case dict():
-                yield from (((path, name), name) for name in value)
-                waiting.extend(((path, name), entry) for name, entry in value.items())
-            case list():
-                waiting.extend(((path, number), entry) for number, entry in enumerate(value))
+        path, container = waiting.pop()
+        entries = container.items() if isinstance(container, dict) else enumerate(container)
+        for name, entry in entries:
+            if (isinstance(name, str) and not is_whole(name)) or (isinstance(entry, str) and not is_whole(entry)):
+                return dotted(_unrolled((path, name)))
+            if isinstance(entry, dict | list):
+                waiting.append(((path, name), entry))
+    return None
 
 
 def _unrolled(path: _Path) -> tuple[Any, ...]:

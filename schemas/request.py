@@ -77,7 +77,7 @@ def parse_body(endpoint: Endpoint, data: Mapping[str, Any]) -> Body:
     try:
         return BODIES[endpoint].model_validate(data)
     except ValidationError as error:
-        raise from_validation(error) from None
+        raise from_validation(error, whole="body") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -97,13 +97,9 @@ def decode_result(key: bytes | None, value: bytes | None, headers: Headers) -> R
     try:
         read = ResultValue.model_validate_json(value)
     except ValidationError as error:
-        raise from_validation(error) from None
+        raise from_validation(error, whole="the value") from None
     if names.key_text(key) != read.custom_id:
         raise InvalidRequest("the key must be the custom_id", param="custom_id")
-    origin = names.text(headers, names.ORIGIN)
-    attempt = names.decimal(headers, names.ATTEMPT)
-    if origin is None or attempt is None:
-        raise InvalidRequest(f"headers {names.ORIGIN} and {names.ATTEMPT} are required", param=names.ORIGIN)
     return ResultLine(
         id=read.id,
         custom_id=read.custom_id,
@@ -111,6 +107,6 @@ def decode_result(key: bytes | None, value: bytes | None, headers: Headers) -> R
         request_id=read.response.request_id,
         body=read.response.body,
         error=read.error,
-        origin=origin,
-        attempt=attempt,
+        origin=names.required(names.text(headers, names.ORIGIN), names.ORIGIN),
+        attempt=names.required(names.decimal(headers, names.ATTEMPT), names.ATTEMPT),
     )

@@ -72,7 +72,7 @@ def decode_event(key: bytes | None, value: bytes | None, headers: Headers) -> Re
     try:
         event = _DECODERS[kind](value, headers)
     except ValidationError as error:
-        raise from_validation(error) from None
+        raise from_validation(error, whole="the value") from None
     if isinstance(event, Begin) and event.custom_id != custom_id:
         raise InvalidRequest("the key must be the custom_id", param="custom_id")
     return Received(custom_id=custom_id, correlation_id=names.text(headers, names.CORRELATION_ID), event=event)
@@ -140,7 +140,7 @@ def _read_begin(value: bytes, headers: Headers) -> Begin:
         model=read.model,
         origin=read.origin,
         created=read.created,
-        epoch=_required(headers, names.EPOCH),
+        epoch=_number(headers, names.EPOCH),
         resume=resume == "true",
     )
 
@@ -151,7 +151,7 @@ def _read_chunk(value: bytes, headers: Headers) -> Chunk:
     text, opens = (choice.delta.content, choice.delta.role is not None) if isinstance(choice, ChatChoice) else (choice.text, False)
     return Chunk(
         head=_stream_head(read),
-        attempt=_required(headers, names.ATTEMPT),
+        attempt=_number(headers, names.ATTEMPT),
         seq=_seq(headers, read.sequence_number),
         text=text,
         token_ids=tuple(read.token_ids),
@@ -171,7 +171,7 @@ def _read_end(value: bytes, headers: Headers) -> End:
         raise InvalidRequest("usage.total_tokens must be the sum of the others", param="usage.total_tokens")
     return End(
         head=_stream_head(read),
-        attempt=_required(headers, names.ATTEMPT),
+        attempt=_number(headers, names.ATTEMPT),
         seq=_seq(headers, read.sequence_number),
         finish_reasons=tuple(choice.finish_reason for choice in read.choices),
         usage=usage,
@@ -188,7 +188,7 @@ def _read_error(value: bytes, headers: Headers) -> Error:
 
 
 def _read_reset(value: bytes, headers: Headers) -> Reset:
-    return Reset(attempt=_required(headers, names.ATTEMPT), reason=_RESET.validate_json(value).reason)
+    return Reset(attempt=_number(headers, names.ATTEMPT), reason=_RESET.validate_json(value).reason)
 
 
 _DECODERS: dict[str, Callable[[bytes, Headers], Event]] = {
@@ -204,14 +204,11 @@ def _stream_head(read: ChatHead | TextHead) -> StreamHead:
     return StreamHead(id=read.id, object=read.object, created=read.created, model=read.model)
 
 
-def _required(headers: Headers, name: str) -> int:
-    number = names.decimal(headers, name)
-    if number is None:
-        raise InvalidRequest(f"header {name} is missing", param=name)
-    return number
+def _number(headers: Headers, name: str) -> int:
+    return names.required(names.decimal(headers, name), name)
 
 
 def _seq(headers: Headers, sequence_number: int) -> int:
-    if _required(headers, names.SEQ) != sequence_number:
+    if _number(headers, names.SEQ) != sequence_number:
         raise InvalidRequest(f"header {names.SEQ} must equal sequence_number", param=names.SEQ)
     return sequence_number
