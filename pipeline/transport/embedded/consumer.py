@@ -58,11 +58,9 @@ class EmbeddedConsumer:
         return taken
 
     def release(self, partitions: frozenset[Partition], commits: Mapping[Partition, Committed]) -> None:
-        """Commits these offsets and lets the partitions go; partitions that are no longer owned are passed over."""
-        going = {p: self._held[p] for p in partitions if p in self._held}
-        epochs = {held.bounds.partition_id: held.epoch for held in going.values()}
-        self._ownership.release(epochs, {going[p].bounds.partition_id: committed for p, committed in commits.items() if p in going})
-        self._released |= {p: held.epoch for p, held in going.items()}
+        """Commits these offsets and lets the partitions go; those that are not being revoked are passed over."""
+        going = {p: self._held[p] for p in partitions if p in self._held and self._held[p].revoking}
+        self._let_go(going, commits)
         self._forget(going)
 
     def assignment(self) -> frozenset[Partition]:
@@ -169,14 +167,23 @@ class EmbeddedConsumer:
         self._released = {p: epoch for p, epoch in self._released.items() if p in held and held[p].epoch == epoch}
         held = {p: one for p, one in held.items() if p not in self._released}
         lost = {p for p, old in self._held.items() if p not in held or held[p].epoch != old.epoch}
-        revoked = {p for p, one in held.items() if one.revoking and p in self._held and p not in lost and not self._held[p].revoking}
         self._forget(lost)
-        assigned = held.keys() - self._held.keys()
+        unseen = held.keys() - self._held.keys()
+        self._let_go({p: held.pop(p) for p in unseen if held[p].revoking}, {})  # asked back before anybody knew of them
+        assigned = unseen & held.keys()
+        revoked = {p for p, one in held.items() if one.revoking and not self._held[p].revoking}
         self._held = held
         self._start(assigned)
         for kind, partitions in ((ChangeKind.LOST, lost), (ChangeKind.REVOKED, revoked), (ChangeKind.ASSIGNED, assigned)):
             if partitions and self._ownership.group_id is not None:
                 self._changes.append(Change(kind, frozenset(partitions)))
+
+    def _let_go(self, going: Mapping[Partition, Held], commits: Mapping[Partition, Committed]) -> None:
+        if not going:
+            return
+        epochs = {held.bounds.partition_id: held.epoch for held in going.values()}
+        self._ownership.release(epochs, {going[p].bounds.partition_id: committed for p, committed in commits.items() if p in going})
+        self._released |= {p: held.epoch for p, held in going.items()}
 
     def _start(self, assigned: Iterable[Partition]) -> None:
         """Gives new partitions a position: a reader's end, a group's commit, or the beginning. A group's wait for `resume`."""

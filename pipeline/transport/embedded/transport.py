@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pipeline.transport.base import Consumer, GroupLag, Partition, Producer, TopicSpec, TopicState
+from pipeline.transport.base import Consumer, GroupLag, Partition, Producer, TopicSpec, TopicState, UnknownTopic
 from pipeline.transport.embedded import catalogue, group
 from pipeline.transport.embedded.consumer import EmbeddedConsumer
 from pipeline.transport.embedded.database import connect, immediate, prepare, snapshot, translated
@@ -39,8 +39,14 @@ class EmbeddedTransport:
         return producer
 
     def consumer(self, group_id: str, topics: Sequence[str]) -> Consumer:
-        """A new member of a group; it joins in the background, `poll` tells when it owns something."""
-        self._open()
+        """A new member of a group; it joins in the background.
+
+        Raises:
+            UnknownTopic: A topic does not exist.
+        """
+        missing = set(topics) - self.describe(topics).keys()
+        if missing:
+            raise UnknownTopic(f"no topic {', '.join(sorted(missing))}: penstock topics apply")
         member = Member(secrets.token_hex(8), group_id, frozenset(topics), self._session_timeout_s, self._revoke_budget_s)
         membership = Membership(self._path, member)
         membership.start()

@@ -9,7 +9,16 @@ from kafka import errors
 from kafka.serializer import Serializer
 
 from pipeline.settings import KafkaSettings
-from pipeline.transport.base import Acknowledged, Acknowledgement, BrokerUnavailable, Partition, ProducerFatal, RecordRejected, UnknownTopic
+from pipeline.transport.base import (
+    Acknowledged,
+    Acknowledgement,
+    BrokerUnavailable,
+    Partition,
+    ProducerFatal,
+    RecordRejected,
+    TransportError,
+    UnknownTopic,
+)
 from pipeline.transport.kafka import clients
 from pipeline.transport.kafka.acknowledgements import Acknowledgements, Expected
 from pipeline.transport.kafka.admin import Admin, TopicInfo
@@ -48,6 +57,7 @@ class IdempotentProducer:
         self._topics: dict[str, TopicInfo] = {}
         self._topics_lock = threading.Lock()
         self._closed = False
+        self._sending = threading.Lock()
         self._acks = Acknowledgements()
         self._kafka = clients.make(
             kafka.KafkaProducer,
@@ -76,23 +86,13 @@ class IdempotentProducer:
         self._check(self._known(partition), partition.topic, record)
         if self._closed or self._is_fatal():
             raise ProducerFatal("the producer is closed or can never send again: make another")
-        expected = self._acks.expect(partition, on_ack)
-        try:
-            future = self._kafka.send(
-                partition.topic,
-                value=self._null if record.value is None else record.value,
-                key=record.key,
-                headers=list(record.headers),
-                partition=partition.number,
-            )
-        except BaseException as error:
-            self._acks.forget(expected)
-            self._topics.pop(partition.topic, None)
-            if isinstance(error, errors.KafkaTimeoutError | ValueError):
-                raise UnknownTopic(f"{partition.topic}/{partition.number} is gone: penstock topics apply") from error
-            if isinstance(error, errors.IllegalStateError):
-                raise ProducerFatal("the producer is closed: make another") from error
-            raise
+        with self._sending:  # the order of the line has to be the order of the log
+            expected = self._acks.expect(partition, on_ack)
+            try:
+                future = self._hand_over(partition, record)
+            except TransportError:
+                self._acks.forget(expected)
+                raise
         future.add_callback(self._succeeded, expected)
         future.add_errback(self._failed, expected)
 
@@ -139,6 +139,21 @@ class IdempotentProducer:
     def __exit__(self, *exc: object) -> None:
         """Closes, leaving a while for what was sent."""
         self.close(timeout_s=EXIT_TIMEOUT_S)
+
+    def _hand_over(self, partition: Partition, record: Encoded) -> Any:
+        try:
+            return self._kafka.send(
+                partition.topic,
+                value=self._null if record.value is None else record.value,
+                key=record.key,
+                headers=list(record.headers),
+                partition=partition.number,
+            )
+        except errors.IllegalStateError as error:
+            raise ProducerFatal("the producer is closed: make another") from error
+        except (errors.KafkaTimeoutError, ValueError) as error:
+            self._topics.pop(partition.topic, None)
+            raise UnknownTopic(f"{partition.topic}/{partition.number} is gone: penstock topics apply") from error
 
     def _known(self, partition: Partition) -> TopicInfo:
         topic = self._info(partition.topic)
