@@ -39,8 +39,8 @@ def write_json(value: Mapping[str, Any]) -> None:
 
 
 def tables() -> Console:
-    """A console on stdout for tables; colours only on a terminal, and not where NO_COLOR is set."""
-    return Console(highlight=False)
+    """A console on stdout for tables; colours only on a terminal, and not where NO_COLOR is set. Elsewhere nothing is cut to a width."""
+    return Console(highlight=False, width=None if is_terminal() else 1_000)
 
 
 def say(text: str) -> None:

@@ -18,7 +18,7 @@ Json = Annotated[bool, typer.Option("--json", help="Write JSON, one object a lin
 class Given:
     """What the command line says about the log and the settings. None is left to the environment and the file."""
 
-    config: Annotated[Path | None, typer.Option(help="TOML file with settings.", exists=True, dir_okay=False)] = None
+    config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None
     transport: Annotated[TransportKind | None, typer.Option(help="The log: Kafka, or one file on this machine.")] = None
     data_dir: Annotated[Path | None, typer.Option(help="Folder of the embedded log.")] = None
     bootstrap_servers: Annotated[str | None, typer.Option(help="Kafka's addresses.")] = None

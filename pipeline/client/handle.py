@@ -85,14 +85,18 @@ class Handle:
         if not self.is_done:
             self._connection.cancel(self.custom_id)
 
+    def release(self) -> None:
+        """Cancels what is left unfinished, as far as the log can be reached."""
+        with suppress(TransportError):
+            self.cancel()
+
     def __enter__(self) -> Self:
         """Nothing to do: the request is on its way."""
         return self
 
     def __exit__(self, *exc: object) -> None:
         """Cancels what is left unfinished, as far as the log can be reached."""
-        with suppress(TransportError):
-            self.cancel()
+        self.release()
 
 
 def check_streamed(*, is_streamed: bool) -> None:

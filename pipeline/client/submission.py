@@ -66,8 +66,8 @@ class Submission:
         """Whether the answer comes in pieces."""
         return self.body.get("stream") is True
 
-    def encode(self, correlation_id: str, reply_partition: int) -> Encoded:
-        """Writes the request record."""
+    def encode(self, correlation_id: str | None = None, reply_partition: int | None = None) -> Encoded:
+        """Writes the request record. Without a reply address the answer goes where the deployment sends it by default."""
         return encode_request(
             custom_id=self.custom_id,
             endpoint=self.endpoint,
