@@ -46,11 +46,9 @@ _CONTROL: TypeAdapter[CancelValue | AssignedValue] = TypeAdapter(Annotated[Cance
 
 def encode_control(message: Cancel | Assigned) -> Encoded:
     """Makes the record of one message; a cancel's key is its `custom_id`, a worker's own record has none."""
-    match message:
-        case Cancel():
-            return Encoded(key=message.custom_id.encode("utf-8"), value=dump({"type": "cancel", "custom_id": message.custom_id}))
-        case Assigned():
-            return Encoded(key=None, value=dump({"type": "assigned", "member": message.member, "partitions": message.partitions}))
+    if isinstance(message, Cancel):
+        return Encoded(key=message.custom_id.encode("utf-8"), value=dump({"type": "cancel", "custom_id": message.custom_id}))
+    return Encoded(key=None, value=dump({"type": "assigned", "member": message.member, "partitions": message.partitions}))
 
 
 def decode_control(value: bytes | None) -> Cancel | Assigned | None:

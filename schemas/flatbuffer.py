@@ -49,9 +49,10 @@ def _buffers(header: memoryview, field: int) -> list[tuple[int, int]]:
         return []
     vector = _follow(header, field)
     (count,) = _unpack("<I", header, vector)
-    if count * 16 > len(header):
+    entries = header[vector + 4 : vector + 4 + 16 * count]
+    if len(entries) != 16 * count:
         raise ValueError("the message declares more buffers than it holds")
-    return list(struct.iter_unpack("<qq", header[vector + 4 : vector + 4 + 16 * count]))
+    return list(struct.iter_unpack("<qq", entries))
 
 
 def _field(header: memoryview, table: int, number: int) -> int:

@@ -1,5 +1,6 @@
 """Bodies of `/v1/chat/completions` and `/v1/completions`."""
 
+from abc import ABC, abstractmethod
 from typing import Annotated, ClassVar, Self
 
 from pydantic import FailFast, Field, Strict, model_validator
@@ -43,7 +44,7 @@ class StreamOptions(WireModel):
     include_usage: bool = False
 
 
-class Generation(WireModel):
+class Generation(WireModel, ABC):
     """What both generating endpoints take."""
 
     model: ModelName
@@ -96,9 +97,9 @@ class Generation(WireModel):
         return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
 
     @property
+    @abstractmethod
     def logprobs_count(self) -> int | None:
         """How many alternatives each token's logprobs list; None where logprobs are off."""
-        raise NotImplementedError
 
     @property
     def sampling(self) -> SamplingParams:

@@ -88,8 +88,7 @@ def _value(event: Event) -> dict[str, Any]:
             return _end(event)
         case Error():
             return {"error": {"message": event.message, "type": event.type, "param": event.param, "code": event.code}}
-        case Reset():
-            return {"reason": event.reason}
+    return {"reason": event.reason}
 
 
 def _headers(event: Event) -> tuple[tuple[str, str | int | None], ...]:
@@ -99,8 +98,7 @@ def _headers(event: Event) -> tuple[tuple[str, str | int | None], ...]:
             return ((names.EVENT, kind), (names.ATTEMPT, event.attempt), (names.SEQ, event.seq))
         case Begin():
             return ((names.EVENT, "begin"), (names.EPOCH, event.epoch), (names.RESUME, "true" if event.resume else "false"))
-        case Reset():
-            return ((names.EVENT, "reset"), (names.ATTEMPT, event.attempt))
+    return ((names.EVENT, "reset"), (names.ATTEMPT, event.attempt))
 
 
 def _chunk(chunk: Chunk) -> dict[str, Any]:

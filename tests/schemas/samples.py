@@ -13,7 +13,7 @@ from schemas.headers import MAX_INT32, MAX_INT64
 from schemas.record import Origin
 from schemas.request import Endpoint
 
-repeatable = settings(derandomize=True, deadline=None, database=None)
+repeatable = settings(derandomize=True, deadline=None, database=None, max_examples=60)
 """The same examples in every run."""
 
 ORIGIN = Origin("penstock.requests", 3, 1_042)

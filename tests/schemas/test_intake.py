@@ -23,6 +23,7 @@ CHAT_BODY = {"model": "tiny", "messages": MESSAGES, "stream": True, "max_tokens"
 
 
 def taken(encoded, limits=LIMITS):
+    """The one request of a record."""
     (request,) = decode_requests(encoded.value, encoded.headers, ORIGIN, 1_700, limits)
     assert isinstance(request, Request), request
     return request
@@ -150,6 +151,7 @@ def test_a_trace_context_that_is_not_text_is_dropped():
 
 
 def rows_of(*rows: tuple[str, dict[str, object]]) -> list[BatchRow]:
+    """Completions of these names and bodies."""
     return [BatchRow(custom_id=name, endpoint=Endpoint.COMPLETIONS, body=body) for name, body in rows]
 
 

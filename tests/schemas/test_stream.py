@@ -22,6 +22,7 @@ RESET = Reset(attempt=12, reason="another revision")
 
 
 def encoded(event: Any) -> tuple[dict[str, Any], dict[str, str]]:
+    """The value of an event's record and its headers beside `correlation_id`."""
     record = encode_event(event, custom_id="c-42", correlation_id="k")
     assert record.key == b"c-42"
     assert record.value is not None
