@@ -1,9 +1,11 @@
 """Records that could not be served: the original as it was, with what happened to it in headers of our own."""
 
 from dataclasses import dataclass
+from typing import Self
 
 from schemas import headers as names
-from schemas.record import Encoded, Headers
+from schemas.errors import PenstockError
+from schemas.record import Encoded, Headers, Origin
 
 ERROR_CODE = "penstock_error_code"
 ERROR_MESSAGE = "penstock_error_message"
@@ -23,6 +25,11 @@ class DeadLetter:
     error_message: str
     attempts: int
     failed_at_ms: int
+
+    @classmethod
+    def of(cls, error: PenstockError, origin: Origin, *, attempts: int, failed_at_ms: int) -> Self:
+        """Says what an error did to the record at `origin`."""
+        return cls(origin=str(origin), error_code=error.code, error_message=error.message, attempts=attempts, failed_at_ms=failed_at_ms)
 
 
 def encode_dead_letter(key: bytes | None, value: bytes | None, headers: Headers, letter: DeadLetter) -> Encoded:

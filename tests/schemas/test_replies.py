@@ -10,6 +10,7 @@ from schemas.control import Assigned, Cancel, decode_control, encode_control
 from schemas.dead_letter import ADDED, DeadLetter, decode_dead_letter, encode_dead_letter, original_headers
 from schemas.errors import InvalidJson, InvalidRequest, UnsupportedField
 from schemas.events import FinishReason, StreamHead, Usage
+from schemas.record import Origin
 from schemas.results import Choice, chat_completion, text_completion
 from tests.schemas.samples import custom_ids, dead_letters, raw_headers, repeatable, result_lines, texts
 
@@ -134,7 +135,7 @@ def test_what_is_no_control_message_is_ignored(value):
     assert decode_control(value) is None
 
 
-LETTER = DeadLetter(origin="t/0/9", error_code="unsupported_field", error_message="no é", attempts=2, failed_at_ms=1_700)
+LETTER = DeadLetter.of(UnsupportedField("no é"), Origin("t", 0, 9), attempts=2, failed_at_ms=1_700)
 
 
 def test_a_dead_letter_is_the_original_with_headers_added():
