@@ -13,12 +13,13 @@ SHIPPED = ModelSettings(name="tiny", source=str(TINY))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:
-    """A model as its files describe it. `problem` says why there is no more to tell."""
+    """A model as its files describe it. `problem` says what is wrong with them; a model that is not here has none yet."""
 
     name: str
     source: str
     revision: str | None
     served: bool
+    is_here: bool = True
     architecture: str | None = None
     dtype: str | None = None
     context_tokens: int | None = None
@@ -38,18 +39,20 @@ def card(model: ModelSettings, *, served: bool) -> ModelCard:
     bare = ModelCard(name=model.name, source=model.source, revision=model.revision, served=served)
     folder = _folder(model)
     if folder is None:
-        return replace(bare, problem="not here; a worker fetches it from the hub when it starts")
+        return replace(bare, is_here=False)
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         return replace(bare, problem=f"config.json can't be read: {getattr(error, 'strerror', None) or error}")
+    weights = list(folder.glob("*.safetensors"))
     text_config = config.get("text_config", config)
     return replace(
         bare,
         architecture=next(iter(config.get("architectures") or ()), None),
         dtype=_first(config, text_config, "dtype", "torch_dtype"),
         context_tokens=text_config.get("max_position_embeddings"),
-        weights_bytes=sum(file.stat().st_size for file in folder.glob("*.safetensors")),
+        weights_bytes=sum(file.stat().st_size for file in weights),
+        problem=None if weights else "there is no *.safetensors",
     )
 
 

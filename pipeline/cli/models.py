@@ -28,6 +28,7 @@ def _table(found: list[ModelCard]) -> Table:
     for card in found:
         context = "" if card.context_tokens is None else f"{card.context_tokens} tokens"
         weights = "" if card.weights_bytes is None else decimal(card.weights_bytes)
-        told = (card.name, "yes" if card.served else "no", card.architecture or card.problem or "", card.dtype or "", context, weights, card.source)
+        kind = card.problem or card.architecture or ("" if card.is_here else "(not here; a worker fetches it from the hub)")
+        told = (card.name, "yes" if card.served else "no", kind, card.dtype or "", context, weights, card.source)
         table.add_row(*(Text(neutral(cell)) for cell in told))
     return table
