@@ -37,7 +37,7 @@ integration: venv broker ## Run the tests against a real Kafka broker and real p
 lint: venv ## Check format, style, import directions and declared dependencies
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/deptry . --known-first-party compose
 
 .PHONY: typecheck

@@ -11,7 +11,7 @@ from kafka import KafkaAdminClient
 from compose.kafka import java
 from compose.kafka.broker import KafkaBroker
 
-__all__ = ["ExternalBroker", "KafkaBroker", "PrivateBrokers", "delete_topics", "require_kafka"]
+__all__ = ["ExternalBroker", "KafkaBroker", "PrivateBrokers", "complaints", "delete_topics", "require_kafka"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,11 @@ def require_kafka() -> None:
     if os.environ.get("CI"):
         pytest.fail(missing)
     pytest.skip(missing)
+
+
+def complaints(broker: KafkaBroker) -> str:
+    """Returns the last lines of the broker's log that are more than information."""
+    return "\n".join([line for line in broker.log_tail(1_000).splitlines() if " INFO " not in line][-20:])
 
 
 def delete_topics(bootstrap_servers: str, prefix: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
-from tests.broker import ExternalBroker, KafkaBroker, PrivateBrokers, delete_topics, require_kafka
+from tests.broker import ExternalBroker, KafkaBroker, PrivateBrokers, complaints, delete_topics, require_kafka
 
 
 @pytest.fixture(scope="session")
@@ -41,12 +41,12 @@ def topic_prefix(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Puts the end of the broker's log beside the failure of a test that used one."""
+    """Puts what the broker complained of beside the failure of a test that used one."""
     report = yield
     if report.failed:
         used = getattr(item, "funcargs", {})
         shared, private = used.get("kafka_broker"), used.get("private_broker")
         brokers = [shared] if isinstance(shared, KafkaBroker) else []
         for broker in [*brokers, *(private.brokers if private else [])]:
-            report.sections.append((f"Kafka broker: {broker.log_file}", broker.log_tail()))
+            report.sections.append((f"Kafka broker: {broker.log_file}", complaints(broker)))
     return report
