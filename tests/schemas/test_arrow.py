@@ -144,12 +144,12 @@ def test_a_buffer_that_is_stored_as_it_is_becomes_no_larger(arrow_value):
     assert inflated(value) - inflated(stored) == 100_000
 
 
-@pytest.mark.parametrize("bad", [(0, 2**30), (5, 0), (-8, 10)])
+@pytest.mark.parametrize("bad", [(0, 10, 2**30), (5, 10, 0), (-8, 10, 20), (0, 25, 20), (0, -1, 20)])
 def test_string_offsets_that_point_elsewhere_are_found(arrow_value, bad):
-    """Only full validation sees them: the stream itself is well formed."""
-    value = arrow_value([("c", "/u", "0123456789", None)])
+    """Only full validation sees those in the middle: the stream itself is well formed, and reading them would leave the buffer."""
+    value = arrow_value([("c", "/u", "0123456789", None)] * 2)
     with pytest.raises(InvalidRequest, match="not a sound"):
-        read(in_body(value, struct.pack("<ii", 0, 10), struct.pack("<ii", *bad)))
+        read(in_body(value, struct.pack("<iii", 0, 10, 20), struct.pack("<iii", *bad)))
 
 
 def test_text_that_is_no_utf8_is_found(arrow_value):
