@@ -38,12 +38,12 @@ def check_config(config: Any, source: str) -> None:
     """
     kind = config.model_type
     if getattr(config, "is_encoder_decoder", False):
-        raise _refusal(source, kind, "it is an encoder-decoder")
+        raise refusal(source, kind, "it is an encoder-decoder")
     text = config.get_text_config(decoder=True)
     if "chunked_attention" in (getattr(text, "layer_types", None) or ()):
-        raise _refusal(source, kind, "its layers attend in chunks")
+        raise refusal(source, kind, "its layers attend in chunks")
     if getattr(text, "alibi", False) or getattr(text, "position_embedding_type", None) == "alibi":
-        raise _refusal(source, kind, "its positions are ALiBi")
+        raise refusal(source, kind, "its positions are ALiBi")
 
 
 class _Survey:
@@ -76,15 +76,17 @@ def survey(model: Any, source: str) -> dict[nn.Module, LayerShape]:
             row = torch.tensor([[0, 0]], device=model.device)
             model(input_ids=row, position_ids=torch.tensor([[0, 1]], device=model.device), use_cache=False, logits_to_keep=1)
     except UnsupportedAttention as error:
-        raise _refusal(source, config.model_type, str(error)) from None
+        raise refusal(source, config.model_type, str(error)) from None
     except Exception as error:
-        raise _refusal(source, config.model_type, f"it does not take a packed row ({type(error).__name__})") from error
+        raise refusal(source, config.model_type, f"it does not take a packed row ({type(error).__name__})") from error
     layers = text.num_hidden_layers
-    if answers.repeated or len(answers.shapes) != layers:
-        raise _refusal(source, config.model_type, f"only {len(answers.shapes)} of its {layers} layers attend through the hook")
+    if answers.repeated:
+        raise refusal(source, config.model_type, "a layer attends more than once per token")
+    if len(answers.shapes) != layers:
+        raise refusal(source, config.model_type, f"{len(answers.shapes)} of its {layers} layers attend through the hook")
     for i, (form, window) in enumerate(zip(answers.forms, _windows(text, layers), strict=True)):
         if window and form.window != window:
-            raise _refusal(source, config.model_type, f"layer {i} has a sliding window of {window} that it does not tell")
+            raise refusal(source, config.model_type, f"layer {i} has a sliding window of {window} that it does not tell")
     return answers.shapes
 
 
@@ -117,5 +119,6 @@ def _rope_parameters(config: Any) -> Iterator[dict[str, Any]]:
         yield from (value for value in rope.values() if isinstance(value, dict))
 
 
-def _refusal(source: str, kind: str, reason: str) -> LoadError:
+def refusal(source: str, kind: str, reason: str) -> LoadError:
+    """The one error that says why an architecture is not served, and what is."""
     return LoadError(f"{source}: model type {kind!r} cannot be batched: {reason}; {WAY_OUT}")

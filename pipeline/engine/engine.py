@@ -1,8 +1,10 @@
 """One model of transformers, continuously batched: plan, run, sample, show."""
 
+import traceback
 from collections.abc import Iterator
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
+from pathlib import Path
 
 import structlog
 import torch
@@ -145,11 +147,11 @@ class TransformersEngine:
             return [_Ran(batch, packed.samples, self._sampler.sample(self._runner.run(packed), packed.samples))]
         except torch.AcceleratorError:  # sticky: nothing runs on this device any more
             raise
-        except Exception as error:  # the one place where a request's fault is told from the engine's
+        except Exception as error:  # noqa: BLE001 -- the one place where a request's fault is told from the engine's
             if batch.sequences > 1:
                 return [ran for half in batch.halves() for ran in self._run(half, failed)]
             sequence = batch.decodes[0] if batch.decodes else batch.prefills[0].sequence
-            log.error("a sequence failed in the engine", key=sequence.key, index=sequence.index, exc_info=error)
+            log.error("a sequence failed in the engine", key=sequence.key, index=sequence.index, **_described(error))
             failed[sequence] = type(error).__name__
             return []
 
@@ -183,3 +185,10 @@ class TransformersEngine:
         siblings.remove(sequence)
         if not siblings:
             del self._requests[sequence.key]
+
+
+def _described(error: Exception) -> dict[str, str]:
+    """What to log of an error. Not the traceback itself: some renderers print the variables of each frame, prompts among them."""
+    frames = traceback.extract_tb(error.__traceback__)[-4:]
+    message = (str(error).splitlines() or [""])[0][:200]
+    return {"error": f"{type(error).__name__}: {message}", "at": " < ".join(f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in reversed(frames))}

@@ -6,6 +6,7 @@ from typing import Any
 import structlog
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils.logging import disable_progress_bar
 
 from pipeline.engine import architecture, checkpoint, resources
 from pipeline.engine.attention.hook import NAME
@@ -40,6 +41,7 @@ def load(
     on = resources.pick_device(device)
     if not resources.is_available(on):
         raise LoadError(f"{model.source}: there is no {on.type} device here; use --device auto")
+    disable_progress_bar()
     torch.set_num_threads(engine.threads or resources.cores())
     network = _read_model(folder, model.source, on, dtype)
     return build(network, _read_vocabulary(folder, model.source), model, engine)
@@ -112,7 +114,10 @@ def end_ids(network: Any, vocabulary: Vocabulary | None) -> frozenset[int]:
 def _read_model(folder: Path, source: str, device: torch.device, dtype: DtypeChoice) -> Any:
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-        architecture.check_config(config, source)
+    except Exception as error:
+        raise LoadError(f"{source}: its config.json cannot be read: {_first_line(error)}") from error
+    architecture.check_config(config, source)
+    try:
         network = AutoModelForCausalLM.from_pretrained(
             folder,
             config=config,
@@ -122,9 +127,9 @@ def _read_model(folder: Path, source: str, device: torch.device, dtype: DtypeCho
             trust_remote_code=False,
             local_files_only=True,
         )
-    except LoadError:
-        raise
     except Exception as error:
+        if NAME in str(error):  # it has attention of its own, and does not know the hook
+            raise architecture.refusal(source, config.model_type, "its layers do not attend through the hook") from error
         raise LoadError(f"{source}: transformers cannot load it: {_first_line(error)}") from error
     return network.to(device).eval().requires_grad_(requires_grad=False)
 

@@ -69,10 +69,9 @@ class Prompts:
     def _render(self, turns: list[dict[str, str]]) -> str:
         try:
             rendered: str = self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-        except TemplateError as error:
-            # The template's own words, unless they quote the messages.
-            quotes = any(turn["content"] and turn["content"] in str(error) for turn in turns)
-            reason = "" if quotes else f": {str(error)[:200]}"
+        except Exception as error:  # noqa: BLE001 -- a template is a program of the model's author, and fails in any way
+            # Its own words, where they are its own: what is put together from the messages stays out of errors.
+            reason = f": {error}" if isinstance(error, TemplateError) and str(error) in str(self._template) else ""
             raise InvalidRequest(f"the model's chat template does not take these messages{reason}", param="messages") from None
         return rendered
 

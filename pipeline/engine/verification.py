@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.engine.architecture import reference_logits
-from pipeline.engine.load_error import LoadError
+from pipeline.engine.architecture import reference_logits, refusal
 from pipeline.engine.packing import Packer
 from pipeline.engine.runner import Runner
 from pipeline.scheduling.blocks import BlockPool
@@ -37,11 +36,20 @@ def verify(model: Any, runner: Runner, packer: Packer, pool: BlockPool, *, vocab
     if min(lengths) < 1:
         return
     texts = [draw.choices(range(vocabulary), k=length + OUTPUT_TOKENS) for length in lengths]
+    try:
+        worst = _worst_distance(model, runner, packer, pool, texts, lengths)
+    except Exception as error:
+        raise refusal(source, model.config.model_type, f"a packed batch fails in it ({type(error).__name__})") from error
+    if not worst <= BOUNDS[model.dtype]:
+        raise refusal(source, model.config.model_type, f"over the paged cache its logits are {worst:.1%} off")
+
+
+def _worst_distance(model: Any, runner: Runner, packer: Packer, pool: BlockPool, texts: list[list[int]], lengths: list[int]) -> float:
+    """Runs all but the last token of each text, the first `lengths` as prompts, and compares every logit that is sampled from."""
     references = [reference_logits(model, text).float() for text in texts]
     scheduler = Scheduler(pool, max_sequences=len(texts), token_budget=TOKEN_BUDGET)
-    sequences = [Sequence(key=i, prompt_ids=text[:length]) for i, (text, length) in enumerate(zip(texts, lengths, strict=True))]
-    for sequence in sequences:
-        scheduler.add(sequence)
+    for key, (text, length) in enumerate(zip(texts, lengths, strict=True)):
+        scheduler.add(Sequence(key=key, prompt_ids=text[:length]))
     worst = 0.0
     while scheduler.has_work():
         for sequence, logits in _step(scheduler, packer, runner):
@@ -51,11 +59,7 @@ def verify(model: Any, runner: Runner, packer: Packer, pool: BlockPool, *, vocab
                 scheduler.finish(sequence)
             else:
                 sequence.output_ids.append(texts[sequence.key][place + 1])
-    if not worst <= BOUNDS[model.dtype]:
-        raise LoadError(
-            f"{source}: model type {model.config.model_type!r} cannot be batched: over the paged cache its logits are {worst:.1%} off; "
-            "report it, naming the model"
-        )
+    return worst
 
 
 def _step(scheduler: Scheduler, packer: Packer, runner: Runner) -> list[tuple[Sequence, Tensor]]:

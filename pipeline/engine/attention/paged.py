@@ -69,7 +69,7 @@ class PagedAttention:
         layer.values.flatten(1, 2).index_copy_(1, step.slots, value[0])
         parts = [_decode(layer, bucket, query[0], form) for bucket in step.buckets]
         parts += [_prefill(layer, chunk, query, key, value, form) for chunk in step.chunks]
-        return (parts[0] if len(parts) == 1 else torch.cat(parts)).unsqueeze(0)
+        return (parts[0].contiguous() if len(parts) == 1 else torch.cat(parts)).unsqueeze(0)  # some models view it flat
 
 
 def _decode(layer: _LayerCache, bucket: DecodeBucket, query: Tensor, form: Form) -> Tensor:

@@ -1,0 +1,20 @@
+"""Models that several tests share; nobody changes them."""
+
+from typing import Any
+
+import pytest
+
+from tests.engine.tiny_models import tiny_model
+from tests.engine.tiny_tokenizers import byte_level
+
+
+@pytest.fixture(scope="session")
+def llama() -> Any:
+    """A tiny Llama without a tokenizer."""
+    return tiny_model("llama")
+
+
+@pytest.fixture(scope="session")
+def speaker() -> Any:
+    """A tiny Llama over the vocabulary of the byte-level tokenizer."""
+    return tiny_model("llama", vocab_size=len(byte_level()))
