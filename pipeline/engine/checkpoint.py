@@ -10,8 +10,11 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 
 from pipeline.engine.load_error import LoadError
 
-WANTED_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "additional_chat_templates/*"]
+WANTED_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 """What a served model is made of; pickled weights and Python files are not even fetched."""
+
+UNWANTED_FILES = ["*/*", "consolidated*"]
+"""The same weights again, for other programs."""
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack")
 CODE_KEYS = ("auto_map", "custom_pipelines", "trust_remote_code")
@@ -43,7 +46,7 @@ def has_tokenizer(folder: Path) -> bool:
 def _fetch(source: str, revision: str | None) -> Path:
     wanted = source if revision is None else f"{source}@{revision}"
     try:
-        return Path(snapshot_download(source, revision=revision, allow_patterns=WANTED_FILES))
+        return Path(snapshot_download(source, revision=revision, allow_patterns=WANTED_FILES, ignore_patterns=UNWANTED_FILES))
     except RevisionNotFoundError:
         raise LoadError(f"{wanted}: the hub has no such revision") from None
     except RepositoryNotFoundError:

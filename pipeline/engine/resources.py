@@ -63,8 +63,17 @@ def free_memory_bytes(device: torch.device, cgroup: Path = CGROUP, meminfo: Path
     for limit_file, used_file in (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")):
         limit, used = _number(cgroup / limit_file), _number(cgroup / used_file)
         if limit is not None and used is not None:
-            free = min(free, max(limit - used, 0))
+            free = min(free, max(limit - used + _cached_bytes(cgroup / used_file), 0))
     return free
+
+
+def _cached_bytes(used_file: Path) -> int:
+    """Cached files count as used by a control group, and are given up as soon as memory is wanted."""
+    try:
+        lines = (used_file.parent / "memory.stat").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) for line in lines if line.startswith("inactive_file "))
 
 
 def _cpu_quota(cgroup: Path) -> tuple[int, int]:
