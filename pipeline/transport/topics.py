@@ -10,7 +10,9 @@ from schemas.topics import Topics
 _DAY_MS = 24 * 3_600_000
 _MIB = 1024 * 1024
 
-_LOG_TIME = {"message.timestamp.type": "LogAppendTime"}  # queue age and lookups by time need one clock, not every producer's
+# What strangers write to. Queue age and lookups by time need one clock, not every producer's; and a producer's compressed
+# batch is expanded where its size is limited, so that a few bytes can't become gigabytes in a worker.
+_FROM_OUTSIDE = {"message.timestamp.type": "LogAppendTime", "compression.type": "uncompressed"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ def contract(settings: KafkaSettings) -> tuple[TopicSpec, ...]:
     """The topics of the contract under the configured prefix, and the further request topics."""
     topics = Topics(settings.topic_prefix)
     # Larger than a worker accepts, so that an oversized request reaches it and is answered.
-    requests = _LOG_TIME | {"max.message.bytes": str(8 * _MIB), "retention.ms": str(7 * _DAY_MS)}
+    requests = _FROM_OUTSIDE | {"max.message.bytes": str(8 * _MIB), "retention.ms": str(7 * _DAY_MS)}
     others = {request.topic: request for request in settings.request_topics if request.topic != topics.requests}
     return (
         *(TopicSpec(name=name, partitions=settings.partitions, config=requests) for name in (topics.requests, *others)),
@@ -56,7 +58,7 @@ def contract(settings: KafkaSettings) -> tuple[TopicSpec, ...]:
             config={"max.message.bytes": str(16 * _MIB), "retention.ms": str(7 * _DAY_MS)},  # embeddings are long lines
         ),
         # A cancel has to live as long as the request that it cancels.
-        TopicSpec(name=topics.control, partitions=1, config=_LOG_TIME | {"retention.ms": str(7 * _DAY_MS)}),
+        TopicSpec(name=topics.control, partitions=1, config=_FROM_OUTSIDE | {"retention.ms": str(7 * _DAY_MS)}),
         # A request with its headers and what went wrong.
         TopicSpec(name=topics.dlq, partitions=1, config={"max.message.bytes": str(16 * _MIB), "retention.ms": str(30 * _DAY_MS)}),
     )

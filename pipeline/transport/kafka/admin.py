@@ -10,9 +10,8 @@ import kafka
 from kafka import TopicPartition, errors
 from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
 
-from pipeline.settings import KafkaSettings
 from pipeline.transport.base import Committed, GroupLag, Partition, TopicSpec, TopicState, UnknownTopic
-from pipeline.transport.kafka import clients
+from pipeline.transport.kafka.clients import Clients
 from pipeline.transport.kafka.errors import explain
 
 ANSWER_TIMEOUT_S = 10.0  # how long a question is repeated while no broker answers it
@@ -36,8 +35,8 @@ class TopicInfo(NamedTuple):
 class Admin:
     """Asks, and asks again while the cluster is not ready to answer."""
 
-    def __init__(self, settings: KafkaSettings):
-        self._settings = settings
+    def __init__(self, clients: Clients):
+        self._clients = clients
         self._lock = threading.Lock()
         self._client: Any = None
 
@@ -87,7 +86,7 @@ class Admin:
             self.ask("waiting for new topics", lambda client: client.wait_for_topics([spec.name for spec in missing]))
 
     def _create(self, spec: TopicSpec) -> None:
-        wanted = {"num_partitions": spec.partitions, "replication_factor": self._settings.replication_factor, "configs": dict(spec.config)}
+        wanted = {"num_partitions": spec.partitions, "replication_factor": self._clients.settings.replication_factor, "configs": dict(spec.config)}
         with contextlib.suppress(errors.TopicAlreadyExistsError):  # somebody was faster
             self.ask(f"creating topic {spec.name}", lambda client: client.create_topics({spec.name: wanted}))
 
@@ -122,11 +121,11 @@ class Admin:
     def ping(self, timeout_s: float) -> str:
         """Asks with a client of its own, so that the answer is news and comes in time."""
         extra = {"request_timeout_ms": max(1, int(timeout_s * 1_000))}
-        client = clients.make(kafka.KafkaAdminClient, self._settings, extra, timeout_s).client
+        client = self._clients.make(kafka.KafkaAdminClient, extra, timeout_s).client
         try:
             cluster = client.describe_cluster()
         except Exception as error:
-            raise explain(error, f"asking {self._settings.bootstrap_servers}") from error
+            raise explain(error, f"asking {self._clients.settings.bootstrap_servers}") from error
         finally:
             client.close()
         nodes = [f"{broker['host']}:{broker['port']}" for broker in cluster["brokers"]]
@@ -180,7 +179,7 @@ class Admin:
     def _connected(self) -> Any:
         with self._lock:
             if self._client is None:
-                self._client = clients.make(kafka.KafkaAdminClient, self._settings, {}).client
+                self._client = self._clients.make(kafka.KafkaAdminClient).client
             return self._client
 
     def _drop(self, client: Any) -> None:

@@ -4,9 +4,11 @@ from kafka import errors
 
 from pipeline.transport.base import BrokerUnavailable, NotOwner, RecordRejected, TransportError, UnknownTopic
 
+LOGIN_REFUSED = (errors.SaslAuthenticationFailedError, errors.UnsupportedSaslMechanismError, errors.IllegalSaslStateError)
+
 _MEANINGS: tuple[tuple[tuple[type[Exception], ...], type[TransportError], str], ...] = (
     (
-        (errors.SaslAuthenticationFailedError, errors.UnsupportedSaslMechanismError, errors.IllegalSaslStateError),
+        LOGIN_REFUSED,
         TransportError,
         ": check kafka.sasl_mechanism, sasl_username and sasl_password",
     ),
@@ -26,6 +28,7 @@ _MEANINGS: tuple[tuple[tuple[type[Exception], ...], type[TransportError], str], 
         RecordRejected,
         "",
     ),
+    ((errors.UnsupportedCodecError,), TransportError, ": install that codec's package, or set the topic's compression.type to uncompressed"),
     ((errors.AuthorizationError,), TransportError, ": the broker's ACLs do not allow it"),
     ((errors.RetriableError, errors.RebalanceInProgressError, OSError), BrokerUnavailable, ""),
 )

@@ -8,7 +8,6 @@ import kafka
 from kafka import errors
 from kafka.serializer import Serializer
 
-from pipeline.settings import KafkaSettings
 from pipeline.transport.base import (
     Acknowledged,
     Acknowledgement,
@@ -19,9 +18,9 @@ from pipeline.transport.base import (
     TransportError,
     UnknownTopic,
 )
-from pipeline.transport.kafka import clients
 from pipeline.transport.kafka.acknowledgements import Acknowledgements, Expected
 from pipeline.transport.kafka.admin import Admin, TopicInfo
+from pipeline.transport.kafka.clients import Clients
 from pipeline.transport.kafka.errors import explain
 from pipeline.transport.murmur2 import partition_of
 from schemas.record import Encoded
@@ -51,7 +50,7 @@ class IdempotentProducer:
     leaves, an oversized record included. So what can be refused beforehand is refused here.
     """
 
-    def __init__(self, settings: KafkaSettings, admin: Admin):
+    def __init__(self, clients: Clients, admin: Admin):
         self._admin = admin
         self._null = _Null()
         self._topics: dict[str, TopicInfo] = {}
@@ -61,7 +60,6 @@ class IdempotentProducer:
         self._acks = Acknowledgements()
         self._kafka = clients.make(
             kafka.KafkaProducer,
-            settings,
             {
                 "acks": "all",
                 "enable_idempotence": True,

@@ -17,6 +17,7 @@ from pipeline.transport.base import BrokerUnavailable, Committed, NotOwner, Part
 from pipeline.transport.kafka.errors import explain
 from pipeline.transport.kafka.inbox import Inbox
 from pipeline.transport.kafka.rebalancing import Rebalancing
+from pipeline.transport.kafka.unreadable import Unreadable
 
 # Pausing a partition whose fetched records were taken in part makes the library lose sight of them: it never delivers nor
 # fetches again. So a poll takes all that was fetched, and the size of a fetch is the bound.
@@ -43,7 +44,7 @@ class Pump:
         self._consumer = consumer
         self._inbox = inbox
         self._rebalancing = rebalancing
-        self._paused: set[Partition] = set()
+        self._unreadable = Unreadable(consumer, inbox)
         self._closing = threading.Event()
         self._close_timeout_s = 0.0
         self._complaint = ""
@@ -124,6 +125,8 @@ class Pump:
             self._apply_wishes()
             self._inbox.put(_records(self._consumer.poll(timeout_ms=int(POLL_S * 1_000), max_records=ALL_RECORDS)))
             self._announce()
+        except errors.CorruptRecordError as error:
+            self._unreadable.step_over(error)
         except (errors.KafkaError, OSError) as error:
             failure = explain(error, "reading")
             if not isinstance(failure, BrokerUnavailable | NotOwner):

@@ -10,8 +10,8 @@ from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssi
 
 from pipeline.settings import KafkaSettings
 from pipeline.transport.base import Consumer, GroupLag, Partition, Producer, TopicSpec, TopicState, UnknownTopic
-from pipeline.transport.kafka import clients
 from pipeline.transport.kafka.admin import Admin
+from pipeline.transport.kafka.clients import CONNECT_TIMEOUT_S, Clients, Made
 from pipeline.transport.kafka.consumer import PumpedConsumer
 from pipeline.transport.kafka.inbox import Inbox
 from pipeline.transport.kafka.producer import IdempotentProducer
@@ -42,12 +42,14 @@ class KafkaTransport:
     Args:
         settings: How to reach it.
         revoke_budget_s: How long a member may keep a partition that it is asked to release.
+        connect_timeout_s: How long anything new looks for a broker before it says that there is none.
     """
 
-    def __init__(self, settings: KafkaSettings, *, revoke_budget_s: float):
+    def __init__(self, settings: KafkaSettings, *, revoke_budget_s: float, connect_timeout_s: float = CONNECT_TIMEOUT_S):
         self._settings = settings
         self._revoke_budget_s = revoke_budget_s
-        self._admin = Admin(settings)
+        self._clients = Clients(settings, connect_timeout_s)
+        self._admin = Admin(self._clients)
 
     def producer(self) -> Producer:
         """A new producer.
@@ -55,7 +57,7 @@ class KafkaTransport:
         Raises:
             BrokerUnavailable: No broker answers in time.
         """
-        return IdempotentProducer(self._settings, self._admin)
+        return IdempotentProducer(self._clients, self._admin)
 
     def consumer(self, group_id: str, topics: Sequence[str]) -> Consumer:
         """A new member of a group; it joins in the background.
@@ -123,8 +125,8 @@ class KafkaTransport:
         """Closes the client for questions; producers and consumers have theirs."""
         self._admin.close()
 
-    def _make(self, extra: Mapping[str, Any]) -> clients.Made:
-        return clients.make(kafka.KafkaConsumer, self._settings, {**_READING, **extra})
+    def _make(self, extra: Mapping[str, Any]) -> Made:
+        return self._clients.make(kafka.KafkaConsumer, {**_READING, **extra})
 
     def _started(self, pump: Pump, inbox: Inbox, group_id: str | None) -> Consumer:
         pump.start()
