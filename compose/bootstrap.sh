@@ -139,7 +139,7 @@ bring_kafka() {
   require "Maven" has_maven "maven" "maven" "maven"
   say "fetching Kafka's jars"
   rm -rf "$libs.part"
-  mvn -B -q -C -f compose/kafka/pom.xml "-Dlibs.dir=$PWD/$libs.part" dependency:copy-dependencies </dev/null >&2
+  mvn -B -q -C -Dstyle.color=never -f compose/kafka/pom.xml "-Dlibs.dir=$PWD/$libs.part" dependency:copy-dependencies </dev/null >&2
   cp compose/kafka/pom.xml "$libs.part/pom.xml"
   rm -rf "$libs"
   mv "$libs.part" "$libs"

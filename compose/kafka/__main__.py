@@ -22,7 +22,8 @@ def main() -> int:
     port = os.environ.get("PORT", "9092")
     if not port.isdecimal():
         return _fail(f"PORT is {port!r}; give a port number, such as PORT=9092")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: a shell starts its background jobs deaf to it
+        signal.signal(number, signal.default_int_handler)
     data_dir = os.environ.get("DATA_DIR")
     broker = KafkaBroker(Path(data_dir).absolute() if data_dir else None, port=int(port))
     try:
