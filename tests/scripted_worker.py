@@ -151,6 +151,7 @@ class ScriptedWorker:
         self.script = script
         self.cancelled: set[str] = set()
         self.taken: list[Request] = []
+        self.finished = 0
         self._transport = transport
         self._producer = transport.producer()
         self._stopping = threading.Event()
@@ -182,9 +183,9 @@ class ScriptedWorker:
         self._producer.close(1.0)
         assert not self._thread.is_alive()
 
-    def wait_for(self, condition: Callable[[], bool]) -> None:
+    def wait_for(self, condition: Callable[[], bool], timeout_s: float = TIMEOUT_S) -> None:
         """Waits for something that the worker does."""
-        deadline_s = time.monotonic() + TIMEOUT_S
+        deadline_s = time.monotonic() + timeout_s
         while not condition():
             assert time.monotonic() < deadline_s
             time.sleep(0.005)
@@ -214,7 +215,9 @@ class ScriptedWorker:
                     consumer.resume(change.partitions)
                     self._ready.set()
             self.cancelled.update(m.custom_id for r in control.poll(0.0, 100) if isinstance(m := decode_control(r.value), Cancel))
-            scripts = [script for script in scripts if next(script, self) is not self]
+            still_open = [script for script in scripts if next(script, self) is not self]
+            self.finished += len(scripts) - len(still_open)
+            scripts = still_open
             time.sleep(0.001)
         consumer.close(0.0)
         control.close(0.0)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.cli.console import complain, say, write_json
+from pipeline.cli.console import complain, say, write_json, write_line
 from pipeline.cli.live import show
 from pipeline.cli.options import Given, Json, with_settings
 from pipeline.client import Client
@@ -81,6 +81,7 @@ def _answer(client: Client, body: dict[str, Any], timeout_s: float | None, *, as
     except KeyboardInterrupt:
         if not sys.stdin.isatty():
             raise
+        write_line()
         say("(ended)")
     except PenstockError as error:
         if not sys.stdin.isatty():

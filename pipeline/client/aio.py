@@ -132,8 +132,11 @@ class AsyncClient:
         posted = self._connection.post(submission, transcript)
         try:
             at = await self._wait(posted)
-        except BaseException:
+        except Exception:
             self._connection.abandon(submission.custom_id)
+            raise
+        except BaseException:
+            self._connection.disown(submission.custom_id)
             raise
         return AsyncHandle(self._connection, transcript, Origin(*at.partition, at.offset), is_streamed=submission.is_streamed)
 

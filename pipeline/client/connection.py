@@ -9,6 +9,7 @@ import secrets
 import threading
 import time
 from concurrent.futures import Future
+from contextlib import suppress
 
 import structlog
 
@@ -109,6 +110,12 @@ class Connection:
     def abandon(self, custom_id: str) -> None:
         """Gives up on a request that did not go out, as far as can be known."""
         self._register.withdraw(custom_id)
+
+    def disown(self, custom_id: str) -> None:
+        """Gives up on a request that is probably out, since whoever wanted it was interrupted."""
+        self._register.withdraw(custom_id)
+        with suppress(TransportError):
+            self.cancel(custom_id)
 
     def late(self, timeout_s: float | None) -> Exception:
         """What to raise when an answer did not come in time: the log is away, or it is just slow."""
