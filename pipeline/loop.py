@@ -38,7 +38,8 @@ class Loop:
 
     Attributes:
         beat_s: When the last step began; other threads read it.
-        is_ready: Whether the group has given this worker its partitions, or the knowledge that there are none; likewise.
+        is_ready: Whether the group has once given this worker its partitions, or the knowledge that there are none; likewise. A later
+            rebalance does not take it back: the worker goes on serving what it keeps.
     """
 
     intake: Intake
@@ -131,7 +132,7 @@ class Loop:
         return any(engine.has_work() for engine in self.engines.values())
 
     def _observe(self) -> None:
-        self.is_ready = self.assignments.is_settled()
+        self.is_ready = self.is_ready or self.assignments.is_settled()
         self.metrics.observe_engines([engine.stats() for engine in self.engines.values()])
         self.metrics.unacknowledged_bytes.set(self.outbox.unacknowledged_bytes)
         self.metrics.partitions.set(len(self.assignments.partitions))

@@ -25,6 +25,7 @@ class WorkerProcess:
         directory.mkdir(parents=True, exist_ok=True)
         self.data_dir = directory
         self.log_file = directory / "worker.log"
+        self.settings = dict(settings)
         self._arguments = arguments
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_")}
         self._environment = inherited | {"PENSTOCK_DATA_DIR": str(directory), "PENSTOCK_HTTP__PORT": "0", "HF_HUB_OFFLINE": "1"} | dict(settings)

@@ -1,5 +1,6 @@
 """A worker process on a real broker, seen from outside: what the wire contract promises, message by message."""
 
+import functools
 import json
 import random
 import signal
@@ -21,18 +22,22 @@ def prompts(count: int, vocabulary: int = 1_500, seed: int = 0) -> list[list[int
     return [[draw.randrange(10, vocabulary) for _ in range(draw.randrange(4, 120))] for _ in range(count)]
 
 
+@functools.cache
+def reference_model():
+    """The shipped model, as transformers runs it."""
+    return AutoModelForCausalLM.from_pretrained(TINY, dtype=torch.float32)
+
+
 def alone(prompt_ids: list[int], max_tokens: int) -> list[int]:
     """What the model itself generates for one prompt, greedily, whatever the token."""
-    model = AutoModelForCausalLM.from_pretrained(TINY, dtype=torch.float32)
+    model = reference_model()
     ids = torch.tensor([prompt_ids])
     out = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=max_tokens, eos_token_id=-1, pad_token_id=0)
     return out[0, len(prompt_ids) :].tolist()
 
 
-def test_a_stream_is_begin_chunks_end_in_one_partition(start_worker, connect):
+def test_a_stream_is_begin_chunks_end_in_one_partition(peer):
     """One chat, by the letter: header names, consecutive seq, offsets of tokens, usage, and the committed offset at the end."""
-    start_worker()
-    peer = connect()
     partition, offset = peer.publish(
         line("c-1", url=CHAT, messages=[{"role": "user", "content": "Tell me a story about a brave fox."}], temperature=0, max_tokens=24),
         headers={"correlation_id": "corr-9"},
@@ -56,10 +61,8 @@ def test_a_stream_is_begin_chunks_end_in_one_partition(start_worker, connect):
     assert (partition, offset) >= (0, 0)
 
 
-def test_greedy_output_equals_generate_alone(start_worker, connect):
+def test_greedy_output_equals_generate_alone(peer):
     """Sixteen requests side by side give the tokens that the model gives for each alone."""
-    start_worker()
-    peer = connect()
     work = prompts(16)
     peer.publish_all([line(f"g-{i}", prompt=p, temperature=0, max_tokens=20, ignore_eos=True) for i, p in enumerate(work)])
     streams = peer.wait(*(f"g-{i}" for i in range(16)))
@@ -68,10 +71,8 @@ def test_greedy_output_equals_generate_alone(start_worker, connect):
         assert stream.finish_reason == "length"
 
 
-def test_a_result_is_one_batch_line(start_worker, connect):
+def test_a_result_is_one_batch_line(peer):
     """`stream: false` is answered with one OpenAI Batch output line on the results topic."""
-    start_worker()
-    peer = connect()
     partition, offset = peer.publish(line("r-1", stream=False, prompt="Once upon a time", temperature=0, max_tokens=8, ignore_eos=True))
     result = peer.wait_result("r-1")
     assert result["error"] is None
@@ -101,10 +102,8 @@ REFUSALS = [
 ]
 
 
-def test_every_refusal_has_its_code_and_harms_nobody(start_worker, connect):
+def test_every_refusal_has_its_code_and_harms_nobody(peer):
     """Bad requests among good ones: each gets its code, the good ones their full output, and nothing is left uncommitted."""
-    start_worker()
-    peer = connect()
     good = prompts(4)
     peer.publish_all([line(f"good-{i}", prompt=p, temperature=0, max_tokens=40, ignore_eos=True) for i, p in enumerate(good)])
     for name, value, _ in REFUSALS:
@@ -122,10 +121,8 @@ def test_every_refusal_has_its_code_and_harms_nobody(start_worker, connect):
     peer.wait_no_lag(peer.prefix)
 
 
-def test_what_cannot_be_parsed_goes_to_the_dead_letters(start_worker, connect):
+def test_what_cannot_be_parsed_goes_to_the_dead_letters(peer):
     """A null value, bad JSON, an oversized record and an unlisted reply topic keep their bytes and headers, and the requester hears of them."""
-    start_worker()
-    peer = connect()
     where = {
         "null": peer.publish(None, key="null", headers={"correlation_id": "null", "mine": "1"}),
         "garbage": peer.publish(b"\xff{not json", key="garbage", headers={"correlation_id": "garbage"}),
@@ -204,10 +201,8 @@ def test_a_deadline_ends_a_request_queued_or_running(start_worker, connect):
     peer.wait_no_lag(peer.prefix)
 
 
-def test_a_request_sent_twice_is_one_stream(start_worker, connect):
+def test_a_request_sent_twice_is_one_stream(peer):
     """The same name and reply address join; another reply address is refused."""
-    start_worker()
-    peer = connect()
     body = {"prompt": "Once upon a time", "max_tokens": 200, "ignore_eos": True, "temperature": 0}
     peer.publish(line("twice", **body))
     peer.publish(line("twice", **body))
@@ -241,10 +236,8 @@ def test_sigterm_hands_back_and_a_restart_finishes(start_worker, connect):
     peer.wait_no_lag(peer.prefix)
 
 
-def test_two_hundred_concurrent_requests_of_mixed_length(start_worker, connect):
+def test_two_hundred_concurrent_requests_of_mixed_length(worker, peer):
     """Two hundred at once: each ends exactly once with the output it has alone, and they run in batches of more than sixteen."""
-    worker = start_worker()
-    peer = connect()
     work = prompts(200, seed=7)
     lengths = [random.Random(i).randrange(8, 64) for i in range(200)]
     names = [f"m-{i}" for i in range(200)]
@@ -277,10 +270,8 @@ def test_health_follows_the_worker(start_worker, connect):
     assert worker.process.wait(20) == 0
 
 
-def test_prompts_and_outputs_stay_out_of_logs_and_metrics(start_worker, connect):
+def test_prompts_and_outputs_stay_out_of_logs_and_metrics(worker, peer):
     """A canary in the prompt appears in no log line, metric or dead-letter header."""
-    worker = start_worker(PENSTOCK_LOG__LEVEL="DEBUG")
-    peer = connect()
     canary = "zebra-canary-4711"
     peer.publish(line("canary", prompt=canary, max_tokens=8))
     peer.publish(line("canary-2", prompt=canary, max_tokens="x" + canary))
