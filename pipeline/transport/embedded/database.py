@@ -5,7 +5,7 @@ import random
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from pipeline.transport.base import BrokerUnavailable, TransportError
@@ -76,17 +76,28 @@ def prepare(path: Path) -> None:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # SQLite's side files take over its mode
     except OSError as error:
         raise BrokerUnavailable(f"{path}: {error.strerror}: set PENSTOCK_DATA_DIR to a folder that can be written") from None
+    if _is_prepared(path):
+        return
     connection = connect(path)
     try:
         with translated(path), immediate(connection):
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            if version == 0:
+            if connection.execute("PRAGMA user_version").fetchone() == (0,):  # nobody was faster
                 for statement in _SCHEMA.split(";"):
                     connection.execute(statement)
     finally:
         connection.close()
-    if version not in {0, SCHEMA_VERSION}:
+
+
+def _is_prepared(path: Path) -> bool:
+    """Tells a log from an empty file, and refuses everything else before it is touched."""
+    with translated(path), closing(sqlite3.connect(path, timeout=WRITE_TIMEOUT_S)) as connection:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if version == 0 and tables == 0:
+        return False
+    if version != SCHEMA_VERSION:
         raise TransportError(f"{path} has version {version}, this program reads {SCHEMA_VERSION}: use another PENSTOCK_DATA_DIR")
+    return True
 
 
 def connect(path: Path) -> sqlite3.Connection:

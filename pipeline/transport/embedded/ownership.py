@@ -95,14 +95,21 @@ class NamedPartitions:
 
 
 class Membership:
-    """A member of a group. Its own thread sends the heartbeats, so that a long step of the worker costs no partition."""
+    """A member of a group. Its own thread sends the heartbeats, so that a long step of the worker costs no partition.
 
-    def __init__(self, path: Path, member: Member):
+    Args:
+        path: The log's file.
+        member: Who it is.
+        clock: The machine's clock in seconds, the same for all members.
+    """
+
+    def __init__(self, path: Path, member: Member, clock: Callable[[], float] = time.monotonic):
         self.group_id = member.group_id
         self._path = path
         self._member = member
         self._interval_s = min(1.0, member.session_timeout_s / 6)
-        self._polled_s = time.monotonic()
+        self._clock = clock
+        self._polled_s = clock()
         self._releases: deque[tuple[Mapping[int, int], Mapping[int, Committed]]] = deque()
         self._woken = threading.Event()
         self._closing = threading.Event()
@@ -134,7 +141,7 @@ class Membership:
 
     def polled(self) -> None:
         """Puts off the moment at which the consumer counts as hanging."""
-        self._polled_s = time.monotonic()
+        self._polled_s = self._clock()
 
     def close(self, timeout_s: float) -> None:
         """Leaves the group; past `timeout_s` in the background."""
@@ -149,11 +156,19 @@ class Membership:
             _log.exception("no heartbeats for group %s", self.group_id)
             return
         while not self._closing.is_set():
-            self._attempt(connection, self._beat)
+            self.beat(connection)
             self._woken.wait(self._interval_s)
             self._woken.clear()
-        self._attempt(connection, self._leave)
+        self.leave(connection)
         connection.close()
+
+    def beat(self, connection: sqlite3.Connection) -> None:
+        """Does what there is to do now: releases, a heartbeat, hand-overs that are due."""
+        self._attempt(connection, self._beat)
+
+    def leave(self, connection: sqlite3.Connection) -> None:
+        """Takes the member out of its group."""
+        self._attempt(connection, self._leave)
 
     def _attempt(self, connection: sqlite3.Connection, transaction: Callable[[sqlite3.Connection], None]) -> None:
         """Runs a transaction; a failed one is logged, and the next beat tries again what is left to do."""
@@ -165,13 +180,13 @@ class Membership:
 
     def _beat(self, connection: sqlite3.Connection) -> None:
         self._release_all(connection)
-        now_s = time.monotonic()
+        now_s = self._clock()
         if now_s - self._polled_s < MAX_POLL_GAP_S:
             group.beat(connection, self._member, now_s)
 
     def _leave(self, connection: sqlite3.Connection) -> None:
         self._release_all(connection)
-        group.leave(connection, self._member, time.monotonic())
+        group.leave(connection, self._member, self._clock())
 
     def _release_all(self, connection: sqlite3.Connection) -> None:
         while self._releases:
@@ -181,4 +196,4 @@ class Membership:
                     group.commit(connection, self._member, {partition_id: committed}, epochs)
                 except NotOwner as error:
                     _log.warning("group %s: released too late to commit: %s", self.group_id, error)
-            group.release(connection, self._member, epochs, time.monotonic())
+            group.release(connection, self._member, epochs, self._clock())

@@ -54,6 +54,7 @@ class EmbeddedProducer:
         self._queue: deque[_Queued] = deque()
         self._queued_bytes = 0
         self._writing = 0
+        self._trim_s = time.monotonic() + TRIM_INTERVAL_S
         self._closing = False
         self._state = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="embedded-producer", daemon=True)
@@ -139,15 +140,14 @@ class EmbeddedProducer:
         return known
 
     def _run(self) -> None:
-        trim_s = time.monotonic() + TRIM_INTERVAL_S
         while batch := self._next_batch():
             for queued, outcome in self._write(batch):
                 _acknowledge(queued, outcome)
             with self._state:
                 self._writing = 0
                 self._state.notify_all()
-            if time.monotonic() >= trim_s and self._trim():
-                trim_s = time.monotonic() + TRIM_INTERVAL_S
+            if time.monotonic() >= self._trim_s and self._trim():
+                self._trim_s = time.monotonic() + TRIM_INTERVAL_S
         self._writer.close()
 
     def _next_batch(self) -> list[_Queued]:
