@@ -1,5 +1,6 @@
 """The client when the log misbehaves: a fatal producer, a silent one, a reader that breaks."""
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -7,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from pipeline.client import Client
+from pipeline.client import AsyncClient, Client
 from pipeline.client.submission import Submission
 from pipeline.client.transcript import Transcript
 from pipeline.settings import Settings
 from pipeline.transport.base import BrokerUnavailable, Consumer, Partition, Producer, ProducerFatal, Transport
 from tests.client.conftest import Work
-from tests.scripted_worker import echo
+from tests.scripted_worker import echo, wait_for_cancel
 
 BODY = {"model": "tiny", "messages": [{"role": "user", "content": "go"}]}
 
@@ -132,3 +133,24 @@ def test_closing_does_not_wait_for_a_log_that_is_away(settings: Settings, faulty
     client.close()
     with pytest.raises(BrokerUnavailable):
         connected.result(0.0)
+
+
+def test_an_interrupted_submit_cancels_what_may_be_out(settings: Settings, faulty: Faulty, work: Work):
+    """Whoever is interrupted while the log is about to acknowledge wants no answer any more: the worker is told."""
+    worker = work(wait_for_cancel)
+
+    def acknowledge_nothing_but_cancels(producer: Any) -> None:
+        send = producer.send
+        producer.send = lambda where, record, on_ack: send(where, record, on_ack if where.topic == settings.topics.control else lambda _: None)
+
+    async def interrupt() -> None:
+        async with AsyncClient(settings, faulty, timeout_s=10.0) as client:
+            submitting = asyncio.create_task(client.submit(BODY, custom_id="mine"))
+            await asyncio.to_thread(worker.wait_for, lambda: bool(worker.taken))
+            submitting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await submitting
+
+    faulty.spoil_producer = acknowledge_nothing_but_cancels
+    asyncio.run(interrupt())
+    worker.wait_for(lambda: worker.cancelled == {"mine"})

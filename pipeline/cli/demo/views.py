@@ -49,7 +49,7 @@ class Panels:
         terminal = tables().size
         rows = (len(self._run.lanes) + 1) // 2
         height = min(max((terminal.height - 2) // rows - FRAME_LINES, 1), MOST_PANEL_LINES)
-        cells = [_panel(lane, width=max(terminal.width // 2 - 6, 20), height=height) for lane in self._run.lanes]
+        cells = [_panel(lane, width=max(terminal.width // 2 - 6, 8), height=height) for lane in self._run.lanes]
         for left in range(0, len(cells), 2):
             grid.add_row(*cells[left : left + 2])
         return Group(grid, self._headline())
@@ -59,7 +59,8 @@ class Panels:
         tokens = sum(lane.tokens for lane in lanes)
         ended_s = max((lane.ended_s or 0.0 for lane in lanes), default=0.0)
         elapsed_s = ended_s if all(lane.ended_s is not None for lane in lanes) else self._run.elapsed_s
-        return Text(f"  in the batch: {self._running}   output: {tokens} tokens, {tokens / max(elapsed_s, 0.001):.0f} tokens/s", style="bold")
+        figures = f"  in the batch: {self._running}   output: {tokens} tokens, {tokens / max(elapsed_s, 0.001):.0f} tokens/s"
+        return Text(figures, style="bold", no_wrap=True, overflow="ellipsis")
 
 
 def _panel(lane: Lane, *, width: int, height: int) -> Panel:
