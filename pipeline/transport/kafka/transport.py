@@ -81,6 +81,8 @@ class KafkaTransport:
             }
         )
         rebalancing.attach(consumer, loop)
+        for topic in topics:  # a leader that does not know a topic's partitions yet assigns none of them, and has the group join twice
+            consumer.partitions_for_topic(topic)
         consumer.subscribe(list(topics), listener=rebalancing)
         return self._started(Pump(consumer, inbox, rebalancing), inbox, group_id)
 
