@@ -12,7 +12,7 @@ class Pulse:
 
     Attributes:
         heard_s: When it was heard or asked last (monotonic clock).
-        lost_since_s: When it first left a probe unanswered; None while it answers.
+        lost_since_s: When it was heard last before it left a probe unanswered; None while it answers.
     """
 
     heard_s: float
@@ -23,10 +23,10 @@ class Pulse:
         self.heard_s, self.lost_since_s = now_s, None
 
     def miss(self, now_s: float) -> None:
-        """Notes that a probe went unanswered."""
-        self.heard_s = now_s
+        """Notes that a probe went unanswered; the next one is due as if the log had been heard now."""
         if self.lost_since_s is None:
-            self.lost_since_s = now_s
+            self.lost_since_s = self.heard_s
+        self.heard_s = now_s
 
     def is_due(self, now_s: float) -> bool:
         """Tells whether it is time to probe."""

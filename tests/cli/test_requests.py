@@ -193,13 +193,13 @@ def test_a_person_can_end_an_answer_and_go_on(terminal: Callable[..., Terminal],
     screen.type("long\n")
     screen.read_until("well")
     screen.interrupt()
-    screen.read_until("(ended)")
+    screen.read_until("(ended)\r\n> ")
     screen.type("fail\n")
-    screen.read_until("broken")
+    screen.read_until("broken\r\n> ")
     screen.type("good day\n")
     worker.wait_for(lambda: len(worker.taken) == 3)
     assert [message.text for message in worker.taken[2].body.messages] == ["good day"]
-    screen.read_until("good day\r\n> ")
+    screen.read_until("good day\r\ngood day\r\n> ")
     screen.type("\x04")
     code, shown = screen.finish()
     assert code == 0
