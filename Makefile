@@ -19,7 +19,7 @@ help: ## List the targets
 setup: venv broker ## Bring everything for development: .venv, Java, Kafka's jars, kcat
 
 .PHONY: demo
-demo: venv ## Show the main job: prompts streaming side by side, then a dataset scored
+demo: venv ## Show the main job: prompts streaming side by side from the model that ships
 	@$(BIN)/penstock demo
 
 .PHONY: test
