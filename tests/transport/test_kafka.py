@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 import kafka
 import pytest
 from kafka import admin as kafka_admin
+from kafka.structs import MemberState
 
 from pipeline.settings import KafkaSettings
 from pipeline.transport import topics
@@ -26,7 +27,7 @@ from pipeline.transport.base import (
 from pipeline.transport.kafka import KafkaTransport
 from schemas.record import Encoded
 from tests.broker import ExternalBroker, KafkaBroker, PrivateBrokers
-from tests.transport.actors import PATIENCE_S, Member, until
+from tests.transport.actors import PATIENCE_S, Member, OtherProcess, Recipe, until
 from tests.transport.conftest import send
 
 pytestmark = pytest.mark.integration
@@ -245,6 +246,28 @@ def shared(kafka_broker: KafkaBroker | ExternalBroker) -> Iterator[KafkaTranspor
     """The broker that all tests share."""
     with connected(kafka_broker.bootstrap_servers) as transport:
         yield transport
+
+
+def test_commits_succeed_while_the_group_waits_for_a_member(shared: KafkaTransport, kafka_broker: KafkaBroker, topic_prefix: str):
+    """A frozen process holds up a rebalance for its whole session; those that go on working go on committing."""
+    topic, group = f"{topic_prefix}.topic", f"{topic_prefix}.group"
+    shared.create([TopicSpec(name=topic, partitions=3)])
+    recipe = Recipe(path=None, servers=kafka_broker.bootstrap_servers, session_timeout_s=20.0, revoke_budget_s=2.0)
+    with OtherProcess(recipe, group, [topic]) as other, shared.consumer(group, [topic]) as consumer:
+        works = Member(consumer)
+        until(lambda: len(other.owns()) + len(works.owned) == 3 and works.owned and other.owns(), works)
+        other.stop()
+        with shared.consumer(group, [topic]) as newcomer:
+            waits = Member(newcomer)
+            until(lambda: consumer._pump._consumer.group_metadata().state == MemberState.REBALANCING, works, waits)
+            one = min(works.owned)
+            for offset in range(20):
+                works.turn()
+                consumer.commit({one: Committed(offset)}, timeout_s=1.0)
+            assert consumer.committed(frozenset({one})) == {one: Committed(19)}
+            assert consumer._pump._consumer.group_metadata().state == MemberState.REBALANCING
+            assert not waits.owned
+            other.kill()
 
 
 def test_a_producer_that_can_never_send_again_says_so(shared: KafkaTransport, kafka_broker: KafkaBroker, topic_prefix: str):

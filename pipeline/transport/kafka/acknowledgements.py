@@ -7,6 +7,8 @@ from collections import defaultdict, deque
 
 from pipeline.transport.base import Acknowledged, Acknowledgement, Partition, TransportError
 
+Outcome = Acknowledged | TransportError
+
 _log = logging.getLogger(__name__)
 
 
@@ -18,7 +20,7 @@ class Expected:
     def __init__(self, partition: Partition, on_ack: Acknowledgement):
         self.partition = partition
         self.on_ack = on_ack
-        self.outcome: Acknowledged | TransportError | None = None
+        self.outcome: Outcome | None = None
 
 
 class Acknowledgements:
@@ -27,13 +29,18 @@ class Acknowledgements:
     The library calls back on its I/O thread, and on the *caller's* thread when a record was acknowledged before the
     callback could be attached; a caller that holds a lock would then meet itself. So every outcome passes through a
     line per partition, which keeps the order, and a thread, which keeps callers apart from the I/O.
+
+    Thousands of records pass per second, between three threads that share one interpreter lock. So each side has a lock of its own
+    that hardly ever meets another thread, and counts for itself.
     """
 
     def __init__(self) -> None:
         self._lines: defaultdict[Partition, deque[Expected]] = defaultdict(deque)
-        self._open = 0
-        self._state = threading.Condition()
-        self._outcomes: queue.SimpleQueue[tuple[Acknowledgement, Acknowledged | TransportError] | None] = queue.SimpleQueue()
+        self._settling = threading.Lock()
+        self._expected = 0  # counted by senders, who take turns
+        self._returned = 0  # counted by the thread below
+        self._idle = threading.Condition()
+        self._outcomes: queue.SimpleQueue[tuple[Acknowledgement, Outcome] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="kafka-acknowledgements", daemon=True)
 
     def start(self) -> None:
@@ -41,40 +48,37 @@ class Acknowledgements:
         self._thread.start()
 
     def expect(self, partition: Partition, on_ack: Acknowledgement) -> Expected:
-        """Takes a place in the partition's line, before the record is sent."""
+        """Takes a place in the partition's line, before the record is sent. One caller at a time."""
         expected = Expected(partition, on_ack)
-        with self._state:
-            self._lines[partition].append(expected)
-            self._open += 1
+        self._lines[partition].append(expected)
+        self._expected += 1
         return expected
 
     def forget(self, expected: Expected) -> None:
-        """Gives the place back: the record was never sent."""
-        with self._state:
-            self._lines[expected.partition].remove(expected)
-            self._close(1)
-            self._move(expected.partition)
+        """Gives the last place in a line back: the record was never sent. One caller at a time, with `expect`."""
+        self._lines[expected.partition].remove(expected)
+        self._expected -= 1
 
-    def settle(self, expected: Expected, outcome: Acknowledged | TransportError) -> None:
+    def settle(self, expected: Expected, outcome: Outcome) -> None:
         """Takes note of an outcome; only the first one counts."""
-        with self._state:
+        with self._settling:
             if expected.outcome is None:
                 expected.outcome = outcome
-                self._move(expected.partition)
+                self._move(self._lines[expected.partition])
 
     def settle_all(self, outcome: TransportError) -> None:
         """Gives everything that is still open the same outcome."""
-        with self._state:
-            for partition, line in self._lines.items():
+        with self._settling:
+            for line in list(self._lines.values()):
                 for expected in line:
                     expected.outcome = expected.outcome or outcome
-                self._move(partition)
+                self._move(line)
 
     def wait(self, timeout_s: float) -> int:
         """Waits until every callback has returned, and tells how many are open after `timeout_s`."""
-        with self._state:
-            self._state.wait_for(lambda: self._open == 0, timeout_s)
-            return self._open
+        with self._idle:
+            self._idle.wait_for(lambda: self._returned == self._expected, timeout_s)
+            return self._expected - self._returned
 
     def stop(self) -> None:
         """Ends the thread after what is in its queue."""
@@ -82,16 +86,10 @@ class Acknowledgements:
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
-    def _move(self, partition: Partition) -> None:
-        """Lets those at the head of the line go that have their outcome."""
-        line = self._lines[partition]
+    def _move(self, line: deque[Expected]) -> None:
+        """Lets those at the head of a line go that have their outcome."""
         while line and (outcome := line[0].outcome) is not None:
             self._outcomes.put((line.popleft().on_ack, outcome))
-
-    def _close(self, count: int) -> None:
-        self._open -= count
-        if self._open == 0:
-            self._state.notify_all()
 
     def _run(self) -> None:
         while (settled := self._outcomes.get()) is not None:
@@ -100,5 +98,7 @@ class Acknowledgements:
                 on_ack(outcome)
             except Exception:  # noqa: BLE001 -- a caller's mistake must not end the thread that serves all callers
                 _log.exception("an acknowledgement callback raised")
-            with self._state:
-                self._close(1)
+            self._returned += 1
+            if self._outcomes.empty():
+                with self._idle:
+                    self._idle.notify_all()

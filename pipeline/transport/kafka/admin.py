@@ -10,11 +10,12 @@ import kafka
 from kafka import TopicPartition, errors
 from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
 
-from pipeline.transport.base import Committed, GroupLag, Partition, TopicSpec, TopicState, UnknownTopic
+from pipeline.transport.base import BrokerUnavailable, Committed, GroupLag, Partition, TopicSpec, TopicState, UnknownTopic
 from pipeline.transport.kafka.clients import Clients
 from pipeline.transport.kafka.errors import explain
 
 ANSWER_TIMEOUT_S = 10.0  # how long a question is repeated while no broker answers it
+REQUEST_TIMEOUT_S = 5.0
 PAUSE_S = 0.1
 UNLIMITED_BYTES = 2**31 - 1
 
@@ -140,7 +141,7 @@ class Admin:
         """
         deadline_s = time.monotonic() + ANSWER_TIMEOUT_S
         while True:
-            client = self._connected()
+            client = self._connected(ANSWER_TIMEOUT_S)
             try:
                 return question(client)
             except errors.TopicAlreadyExistsError:
@@ -152,6 +153,25 @@ class Admin:
                 if not (was_dropped or isinstance(error, errors.RetriableError)) or time.monotonic() >= deadline_s:
                     raise explain(error, doing) from error
                 time.sleep(PAUSE_S)
+
+    def ask_coordinator(self, group_id: str, request: Any, timeout_s: float) -> Any:
+        """Sends a request of the protocol to a group's coordinator, once.
+
+        Raises:
+            kafka.errors.KafkaError: No answer in time, or no coordinator.
+        """
+        client = self._connected(timeout_s)
+        manager = client._manager  # noqa: SLF001 -- the library offers no commit in a member's name
+
+        async def send() -> Any:
+            node = await client._find_coordinator_id(group_id)  # noqa: SLF001
+            return await manager.send(request, node_id=node)
+
+        try:
+            return manager.run(manager.wait_for, manager.call_soon(send), int(timeout_s * 1_000))
+        except (errors.NotCoordinatorError, errors.KafkaConnectionError):
+            self._drop(client)
+            raise
 
     def close(self) -> None:
         """Closes the client; a later question makes another."""
@@ -176,14 +196,21 @@ class Admin:
             for name, entries in found.get("topic", {}).items()
         }
 
-    def _connected(self) -> Any:
-        with self._lock:
+    def _connected(self, timeout_s: float) -> Any:
+        if not self._lock.acquire(timeout=timeout_s):
+            raise BrokerUnavailable(f"no connection to {self._clients.settings.bootstrap_servers} after {timeout_s:.1f} s")
+        try:
             if self._client is None:
-                self._client = self._clients.make(kafka.KafkaAdminClient).client
+                extra = {"request_timeout_ms": int(REQUEST_TIMEOUT_S * 1_000)}
+                self._client = self._clients.make(kafka.KafkaAdminClient, extra, min(timeout_s, self._clients.timeout_s)).client
             return self._client
+        finally:
+            self._lock.release()
 
     def _drop(self, client: Any) -> None:
+        if client is None or client is not self._client:
+            return
         with self._lock:
-            if client is not None and client is self._client:
+            if client is self._client:
                 self._client = None
                 client.close()

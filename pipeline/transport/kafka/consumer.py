@@ -7,6 +7,7 @@ from kafka.admin import OffsetSpec
 
 from pipeline.transport.base import Change, Committed, NotOwner, Partition, Record
 from pipeline.transport.kafka.admin import Admin
+from pipeline.transport.kafka.commits import Commits
 from pipeline.transport.kafka.inbox import Inbox
 from pipeline.transport.kafka.pump import Pump
 
@@ -14,9 +15,10 @@ from pipeline.transport.kafka.pump import Pump
 class PumpedConsumer:
     """Takes records out of the inbox that the pump fills. Without a `group_id` it is a reader."""
 
-    def __init__(self, inbox: Inbox, pump: Pump, admin: Admin, group_id: str | None):
+    def __init__(self, inbox: Inbox, pump: Pump, commits: Commits, admin: Admin, group_id: str | None):
         self._inbox = inbox
         self._pump = pump
+        self._commits = commits
         self._admin = admin
         self._group_id = group_id
 
@@ -82,8 +84,7 @@ class PumpedConsumer:
         """
         if self._group_id is None:
             raise NotOwner("a reader without a group cannot commit")
-        self._inbox.check_owned(offsets)
-        self._pump.commit(offsets, timeout_s)
+        self._commits.commit(offsets, timeout_s)
 
     def begin_offsets(self, partitions: frozenset[Partition]) -> Mapping[Partition, int]:
         """The offset of the oldest record still kept."""

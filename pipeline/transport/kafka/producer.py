@@ -27,7 +27,7 @@ from schemas.record import Encoded
 
 MAX_REQUEST_BYTES = 16 * 1024 * 1024
 BATCH_BYTES = 64 * 1024
-LINGER_S = 0.005
+LINGER_S = 0.001  # a partition has one batch under way at a time, so records gather by themselves under load
 METADATA_TIMEOUT_S = 2.0
 EXIT_TIMEOUT_S = 30.0
 

@@ -10,10 +10,11 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from kafka import OffsetAndMetadata, TopicPartition, errors
+from kafka import TopicPartition, errors
 from kafka.structs import MemberState
 
 from pipeline.transport.base import BrokerUnavailable, Committed, NotOwner, Partition, Record, TransportError
+from pipeline.transport.kafka.commits import Commits
 from pipeline.transport.kafka.errors import explain
 from pipeline.transport.kafka.inbox import Inbox
 from pipeline.transport.kafka.rebalancing import Rebalancing
@@ -22,7 +23,7 @@ from pipeline.transport.kafka.unreadable import Unreadable
 # Pausing a partition whose fetched records were taken in part makes the library lose sight of them: it never delivers nor
 # fetches again. So a poll takes all that was fetched, and the size of a fetch is the bound.
 ALL_RECORDS = 1_000_000_000
-POLL_S = 0.05  # how late a resumed partition may be; records wake the library's poll at once
+POLL_S = 0.1  # how late a resumed partition may be; records wake the library's poll at once
 POSITION_TIMEOUT_S = 0.2
 PAUSE_S = 0.1
 MAX_POLL_GAP_S = 300.0  # a worker that does not poll for so long hangs: the pump stops too, and the library leaves the group
@@ -38,12 +39,14 @@ class Pump:
         consumer: The library's consumer, with its partitions assigned or its topics subscribed.
         inbox: What the worker sees.
         rebalancing: The group's listener; None for a reader.
+        commits: What commits when partitions are released.
     """
 
-    def __init__(self, consumer: Any, inbox: Inbox, rebalancing: Rebalancing | None):
+    def __init__(self, consumer: Any, inbox: Inbox, rebalancing: Rebalancing | None, commits: Commits):
         self._consumer = consumer
         self._inbox = inbox
         self._rebalancing = rebalancing
+        self._commits = commits
         self._unreadable = Unreadable(consumer, inbox)
         self._closing = threading.Event()
         self._close_timeout_s = 0.0
@@ -53,29 +56,6 @@ class Pump:
     def start(self) -> None:
         """Starts polling."""
         self._thread.start()
-
-    def commit(self, offsets: Mapping[Partition, Committed], timeout_s: float) -> None:
-        """Commits on the caller's thread.
-
-        The consumer's `commit` may be called beside a running `poll`: it hands a request to the event loop and waits. What the two
-        share is the queue of finished asynchronous commits, and nobody makes any here.
-
-        Raises:
-            NotOwner: The group has moved on; nothing was committed.
-            BrokerUnavailable: No answer in time.
-        """
-        wanted = {TopicPartition(*p): OffsetAndMetadata(committed.offset, committed.metadata, -1) for p, committed in offsets.items()}
-        deadline_s = time.monotonic() + timeout_s
-        while True:
-            left_ms = max(1, int((deadline_s - time.monotonic()) * 1_000))
-            try:
-                self._consumer.commit(wanted, timeout_ms=left_ms)
-            except (errors.KafkaError, OSError, RuntimeError) as error:
-                if not _is_rebalancing(error) or time.monotonic() + PAUSE_S > deadline_s:
-                    raise explain(error, "committing") from error
-                time.sleep(PAUSE_S)  # the library sends no commit between joining and being joined
-            else:
-                return
 
     def release(self, partitions: frozenset[Partition], commits: Mapping[Partition, Committed]) -> None:
         """Commits beside the caller, and only then lets the group go on."""
@@ -97,7 +77,7 @@ class Pump:
         try:
             wanted = {p: committed for p, committed in commits.items() if p in going}
             if wanted:
-                self.commit(wanted, COMMIT_TIMEOUT_S)
+                self._commits.commit_released(wanted, COMMIT_TIMEOUT_S)
         except TransportError as error:
             _log.warning("released without a commit, the next owner repeats some work: %s", error)
         finally:
@@ -191,9 +171,3 @@ def _records(batches: Mapping[TopicPartition, Iterable[Any]]) -> dict[Partition,
 
 def _theirs(partitions: Iterable[Partition]) -> list[TopicPartition]:
     return [TopicPartition(*partition) for partition in partitions]
-
-
-def _is_rebalancing(error: Exception) -> bool:
-    """Tells whether a commit came between joining and being joined; the library wraps the broker's word for it."""
-    inner = error.args[0] if isinstance(error, errors.CommitFailedError) and error.args else error
-    return isinstance(inner, errors.RebalanceInProgressError)

@@ -12,6 +12,7 @@ from pipeline.settings import KafkaSettings
 from pipeline.transport.base import Consumer, GroupLag, Partition, Producer, TopicSpec, TopicState, UnknownTopic
 from pipeline.transport.kafka.admin import Admin
 from pipeline.transport.kafka.clients import CONNECT_TIMEOUT_S, Clients, Made
+from pipeline.transport.kafka.commits import Commits
 from pipeline.transport.kafka.consumer import PumpedConsumer
 from pipeline.transport.kafka.inbox import Inbox
 from pipeline.transport.kafka.producer import IdempotentProducer
@@ -20,7 +21,8 @@ from pipeline.transport.kafka.rebalancing import Rebalancing
 
 FETCH_BYTES = 4 * 1024 * 1024  # of one fetch; a larger record still comes, alone
 PARTITION_FETCH_BYTES = 512 * 1024
-HEARTBEATS_PER_SESSION = 10
+HEARTBEATS_PER_SESSION = 20
+MAX_HEARTBEAT_MS = 1_000  # a member hears of a rebalance by its heartbeat, and the others wait for it
 METADATA_MAX_AGE_S = 60.0  # how late new partitions of a topic are noticed
 
 _READING = {
@@ -76,7 +78,7 @@ class KafkaTransport:
                 "group_id": group_id,
                 "partition_assignment_strategy": [assignor],
                 "session_timeout_ms": self._settings.session_timeout_ms,
-                "heartbeat_interval_ms": min(3_000, self._settings.session_timeout_ms // HEARTBEATS_PER_SESSION),
+                "heartbeat_interval_ms": min(MAX_HEARTBEAT_MS, self._settings.session_timeout_ms // HEARTBEATS_PER_SESSION),
                 "max_poll_interval_ms": int(MAX_POLL_GAP_S * 1_000),
             }
         )
@@ -84,7 +86,7 @@ class KafkaTransport:
         for topic in topics:  # a leader that does not know a topic's partitions yet assigns none of them, and has the group join twice
             consumer.partitions_for_topic(topic)
         consumer.subscribe(list(topics), listener=rebalancing)
-        return self._started(Pump(consumer, inbox, rebalancing), inbox, group_id)
+        return self._started(consumer, inbox, rebalancing, group_id)
 
     def reader(self, partitions: frozenset[Partition]) -> Consumer:
         """A consumer without a group over these partitions, at their end.
@@ -101,7 +103,7 @@ class KafkaTransport:
         consumer.assign([TopicPartition(*partition) for partition in partitions])
         for partition, end in ends.items():
             consumer.seek(TopicPartition(*partition), end)
-        return self._started(Pump(consumer, inbox, None), inbox, None)
+        return self._started(consumer, inbox, None, None)
 
     def describe(self, topics: Sequence[str]) -> Mapping[str, TopicState]:
         """The topics that exist, by name."""
@@ -130,6 +132,8 @@ class KafkaTransport:
     def _make(self, extra: Mapping[str, Any]) -> Made:
         return self._clients.make(kafka.KafkaConsumer, {**_READING, **extra})
 
-    def _started(self, pump: Pump, inbox: Inbox, group_id: str | None) -> Consumer:
+    def _started(self, consumer: Any, inbox: Inbox, rebalancing: Rebalancing | None, group_id: str | None) -> Consumer:
+        commits = Commits(self._admin, consumer, inbox)
+        pump = Pump(consumer, inbox, rebalancing, commits)
         pump.start()
-        return PumpedConsumer(inbox, pump, self._admin, group_id)
+        return PumpedConsumer(inbox, pump, commits, self._admin, group_id)
