@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Generator
-from typing import Self
+from typing import Any, Self
 
 from pipeline.transport.base import Acknowledged, ChangeKind, Partition, Transport, TransportError
 from schemas.codec import ResultLine, decode_requests, encode_event, encode_result, error_event
@@ -56,7 +56,7 @@ class Voice:
             self.seq = self.sent_tokens = 0
         return self.attempt
 
-    def chunk(self, text: str, *token_ids: int, index: int = 0) -> None:
+    def chunk(self, text: str, *token_ids: int, index: int = 0, logprobs: dict[str, Any] | None = None) -> None:
         """Adds tokens."""
         self.say(
             Chunk(
@@ -68,6 +68,7 @@ class Voice:
                 token_offset=self.sent_tokens,
                 index=index,
                 opens_choice=self.seq == 0,
+                logprobs=logprobs,
             )
         )
         self.seq += 1

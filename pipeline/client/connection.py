@@ -5,13 +5,12 @@ share of the traffic and not all of it. Where that partition ends is fixed befor
 nothing can be missed.
 """
 
+import logging
 import secrets
 import threading
 import time
 from concurrent.futures import Future
 from contextlib import suppress
-
-import structlog
 
 from pipeline.client.pulse import PROBE_AFTER_S, Pulse
 from pipeline.client.register import Register
@@ -28,9 +27,9 @@ from schemas.headers import CORRELATION_ID, EVENT
 from schemas.record import Encoded
 from schemas.topics import Topics
 
-log = structlog.get_logger(__name__)
+_log = logging.getLogger(__name__)
 
-POLL_S = 0.2
+POLL_S = 0.1
 """The longest that `close` waits for the reader thread to notice."""
 POLL_RECORDS = 500
 PING_S = 1.0
@@ -150,8 +149,8 @@ class Connection:
         try:
             while not self._closing.is_set():
                 self._poll(reader)
-        except Exception as error:  # the end of this thread must not leave anybody waiting
-            log.exception("client_reader_failed")
+        except Exception as error:  # noqa: BLE001 -- the end of this thread must not leave anybody waiting
+            _log.exception("the reader of replies failed")
             self._forget_connection()  # first, so that a request is either failed below or sees that it is too late
             reason = f"the reader of replies failed: {error}"
             self._register.fail_all(lambda: BrokerUnavailable(reason))
@@ -229,7 +228,7 @@ class Connection:
             else:
                 transcript.take_line(decode_result(record.key, record.value, record.headers))
         except PenstockError as error:
-            log.warning("reply_ignored", code=error.code, partition=record.partition.number, offset=record.offset)
+            _log.warning("reply passed over (%s): %s/%d/%d", error.code, *record.partition, record.offset)
         if transcript.is_closed:
             self._register.settle(transcript.custom_id)
 

@@ -1,9 +1,11 @@
 """Verbs that look at the log: topics, models, asyncapi, doctor."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from pipeline.cli import log_checks
 from pipeline.cli.finding import Status
@@ -13,6 +15,7 @@ from pipeline.transport.opening import open_transport
 from schemas.topics import Topics
 from tests.cli.conftest import Command, Work
 from tests.scripted_worker import echo
+from workers.health import HealthServer
 
 
 def test_topics_are_planned_and_applied_once(command: Command, tmp_path: Path):
@@ -159,3 +162,31 @@ def test_the_doctor_tells_of_the_groups_lag(settings: Settings, transport: Trans
     (known,) = log_checks.group(transport, settings)
     assert known.status is Status.OK
     assert "0 requests" in known.detail
+
+
+@pytest.mark.usefixtures("transport")
+def test_the_doctor_asks_the_workers_of_this_machine(command: Command, log: list[object], settings: Settings):
+    """A worker that is ready is fine, one that is not is told with its reason."""
+    reason: list[str | None] = [None]
+    server = HealthServer("127.0.0.1", 0, live=lambda: None, ready=lambda: reason[0], registry=CollectorRegistry())
+    (settings.data_dir / f"worker-{os.getpid()}.json").write_text(json.dumps({"pid": os.getpid(), "http": server.start()}))
+    try:
+        assert findings(command("doctor", "--json", *log).out)["worker"][0]["status"] == "ok"
+        reason[0] = "loading models"
+        (finding,) = findings(command("doctor", "--json", *log).out)["worker"]
+    finally:
+        server.close()
+    assert finding["status"] == "warn"
+    assert "loading models" in finding["detail"]
+
+
+@pytest.mark.usefixtures("transport")
+def test_the_doctor_finds_too_little_memory_and_missing_devices(command: Command, log: list[object], monkeypatch: pytest.MonkeyPatch):
+    """Weights that do not fit, and a device that is not there, fail."""
+    monkeypatch.setattr("pipeline.engine.resources.free_memory_bytes", lambda _: 1_000)
+    done = command("doctor", "--json", *log)
+    assert (done.code, findings(done.out)["memory"][0]["status"]) == (1, "fail")
+    monkeypatch.setattr("pipeline.engine.resources.is_available", lambda _: False)
+    monkeypatch.setenv("PENSTOCK_DEVICE", "mps")
+    done = command("doctor", "--json", *log)
+    assert (done.code, findings(done.out)["device"][0]["status"]) == (1, "fail")

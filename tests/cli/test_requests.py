@@ -326,7 +326,8 @@ def test_inspect_finds_answers_of_a_request_that_is_gone(command: Command, log: 
     assert [e["event"] for e in told["events"]] == ["begin", "chunk", "end"]
 
 
-def test_inspect_says_when_there_is_nothing(command: Command, log: list[object], transport: Transport):  # noqa: ARG001 -- the log has to be there
+@pytest.mark.usefixtures("transport")
+def test_inspect_says_when_there_is_nothing(command: Command, log: list[object]):
     """An unknown ID is an error."""
     done = command("inspect", "nobody", *log)
     assert (done.code, done.out) == (1, "")

@@ -105,6 +105,56 @@ def test_several_choices_are_told_apart(client: Client, work: Work):
     assert [c["finish_reason"] for c in result.body["choices"]] == ["stop", "length"]
 
 
+def test_logprobs_of_all_pieces_are_put_together(client: Client, work: Work):
+    """A delta has the logprobs of its tokens, the result those of all."""
+
+    def likely(voice: Voice) -> Script:
+        voice.begin()
+        for token_id in (1, 2):
+            voice.chunk("x", token_id, logprobs={"content": [{"token": "x", "logprob": -0.5 * token_id, "bytes": [120], "top_logprobs": []}]})
+        voice.end()
+        yield
+
+    work(likely)
+    handle = client.submit(chat("go", stream=True, logprobs=True))
+    assert [d.logprobs["content"][0]["logprob"] for d in handle if d.logprobs] == [-0.5, -1.0]
+    assert [entry["logprob"] for entry in handle.result().body["choices"][0]["logprobs"]["content"]] == [-0.5, -1.0]
+
+
+def test_only_the_first_result_counts(client: Client, work: Work):
+    """A worker that died after answering may have a successor that answers again."""
+
+    def twice(voice: Voice) -> Script:
+        voice.line("first")
+        voice.line("second")
+        voice.line(EngineError("third"))
+        yield
+
+    worker = work(twice)
+    handle = client.submit(chat("go"))
+    assert handle.result(10.0).text == "first"
+    worker.wait_for(lambda: worker.finished == 1)
+    client.submit(chat("another, so that the repeats have been read")).result(10.0)
+    assert handle.result().text == "first"
+
+
+def test_a_void_beginning_that_nobody_saw_is_not_told(client: Client, work: Work):
+    """Who had read nothing yet when the answer started over just gets the answer."""
+
+    def starts_over(voice: Voice) -> Script:
+        voice.begin()
+        voice.chunk("wrong", 1)
+        voice.reset()
+        voice.chunk("right", 2)
+        voice.end()
+        yield
+
+    work(starts_over)
+    handle = client.submit(chat("go", stream=True))
+    handle.result(10.0)
+    assert [(d.text, d.restarted) for d in handle] == [("right", False)]
+
+
 def test_a_resumed_answer_goes_on_without_a_seam(client: Client, work: Work):
     """After a takeover the reader gets every token once: the old attempt's late events and the repeats are dropped."""
 
