@@ -1,6 +1,6 @@
 """The verbs that start processes, brought to the command line by the entry point group `penstock.cli`."""
 
-from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -77,6 +77,6 @@ def _model(text: str) -> dict[str, str]:
 def _how_to_talk(settings: Settings) -> str:
     where = f"--transport {settings.transport.value}"
     if settings.transport is TransportKind.EMBEDDED:
-        where += f" --data-dir {Path(settings.data_dir).resolve()}"
+        where += f" --data-dir {quote(str(settings.data_dir.resolve()))}"
     model = settings.models[0].name if settings.models else "tiny"
     return f"Starting. In another terminal:\n  penstock chat --model {model} {where}\n  penstock tail {where}\nCtrl-C stops the worker."
