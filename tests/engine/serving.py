@@ -14,7 +14,7 @@ from schemas.events import FinishReason
 from schemas.record import Origin, ReplyAddress
 from schemas.request import Endpoint, Request, parse_body
 
-SMALL = EngineSettings(max_sequences=4, token_budget=16, block_tokens=4, kv_cache_mib=4)
+SMALL = EngineSettings(max_sequences=4, token_budget=16, block_tokens=4, kv_cache_mib=4, threads=1)
 
 
 def engine_of(network: Any, tokenizer: Any = None, settings: EngineSettings = SMALL) -> Any:

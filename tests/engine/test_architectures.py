@@ -46,7 +46,6 @@ SERVED = {
     "glm": {},
     "glm4": {},
     "gpt2": {},
-    "gpt_bigcode": {},
     "gpt_neox": {},
     "gpt_oss": WINDOW | MIXTURE,
     "granite": {},

@@ -82,15 +82,11 @@ def test_precision_can_be_chosen(saved):
 
 def test_threads_are_the_cores_or_as_many_as_asked(saved, monkeypatch):
     """The process takes no more than it may use."""
-    before = torch.get_num_threads()
-    try:
-        load(saved, settings=EngineSettings(threads=1, kv_cache_mib=1))
-        assert torch.get_num_threads() == 1
-        monkeypatch.setattr("pipeline.engine.resources.cores", lambda: 2)
-        load(saved)
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)
+    load(saved, settings=EngineSettings(threads=3, kv_cache_mib=1))
+    assert torch.get_num_threads() == 3
+    monkeypatch.setattr("pipeline.engine.resources.cores", lambda: 2)
+    load(saved, settings=EngineSettings(kv_cache_mib=1))
+    assert torch.get_num_threads() == 2
 
 
 def test_the_log_names_sizes_and_no_prompt(saved, capfd):
