@@ -92,6 +92,7 @@ def test_batched_greedy_output_is_that_of_generate(kind, overrides):
         ("bloom", {}, "0 of its 2 layers"),
         ("diffllama", {}, "more than once"),
         ("doge", {}, "mask of its own"),
+        ("llama", WINDOW, "layer 0 has a sliding window of 7 that it does not tell"),
         ("llama4_text", {}, "in chunks"),
         ("mamba", {}, "0 of its 2 layers"),
         ("mpt", {"d_model": 32, "n_heads": 4, "n_layers": 2}, "packed row"),
@@ -117,11 +118,23 @@ def test_a_model_that_computes_something_else_in_a_packed_row_is_refused():
         engine_of(model)
 
 
-def test_an_encoder_decoder_is_refused_before_its_weights_are_read(tmp_path):
-    """The configuration is enough to tell."""
-    AutoConfig.for_model("t5", d_model=16, d_kv=4, d_ff=16, num_layers=1, num_heads=2, vocab_size=VOCABULARY).save_pretrained(tmp_path)
+def test_a_model_that_fails_on_a_packed_row_is_refused():
+    """Not with its own error, but with the one that says what happened."""
+    model = tiny_model("llama")
+    forward = model.forward
+    model.forward = lambda input_ids, **rest: forward(input_ids=input_ids, **rest) if input_ids.shape[1] == 2 else 1 / 0
+    with pytest.raises(LoadError, match=r"a packed batch fails in it \(ZeroDivisionError\)"):
+        engine_of(model)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "reason"), [("t5", {}, "it is an encoder-decoder"), ("falcon", {"alibi": True}, "its positions are ALiBi")]
+)
+def test_what_the_configuration_rules_out_is_refused_before_weights_are_read(tmp_path, kind, settings, reason):
+    """Nobody waits for gigabytes to learn it."""
+    AutoConfig.for_model(kind, **settings).save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"never read")
-    with pytest.raises(LoadError, match="model type 't5' cannot be batched: it is an encoder-decoder"):
+    with pytest.raises(LoadError, match=f"model type '{kind}' cannot be batched: {reason}"):
         load(ModelSettings(name="tiny", source=str(tmp_path)), SMALL)
 
 

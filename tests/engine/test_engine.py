@@ -256,6 +256,19 @@ def test_warming_up_leaves_nothing_behind(mute, llama):
     assert ids_of(mute, [completion(PROMPT, max_tokens=5)]) == [plain(llama, 5)]
 
 
+def test_a_model_that_fails_warming_up_is_not_served(mute, llama):
+    """The fault is raised where the model is loaded, not at the first request."""
+    with Fault(llama, 0, RuntimeError("boom")), pytest.raises(EngineError):
+        mute.warm_up()
+
+
+def test_a_context_of_a_few_tokens_is_served(llama):
+    """Too short to prove anything in advance, and still right."""
+    engine = engine_of(llama, settings=EngineSettings(max_sequences=2, context_tokens=4, block_tokens=4))
+    engine.warm_up()
+    assert ids_of(engine, [completion(PROMPT[:2], max_tokens=9)]) == [continued_by_transformers(llama, PROMPT[:2], 2)]
+
+
 def test_the_gauges_follow(mute):
     """Running, waiting and blocks are what the scheduler holds; the batch is the last step's."""
     for key in range(6):

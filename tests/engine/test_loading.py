@@ -3,10 +3,12 @@
 import json
 import re
 import shutil
+from unittest.mock import Mock
 
 import huggingface_hub.constants
 import pytest
 import torch
+from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.utils import filter_repo_objects
 
 from pipeline.engine import checkpoint, loading
@@ -171,6 +173,26 @@ def test_a_hub_model_is_taken_from_the_local_cache(hub, saved):
 def test_a_name_that_leads_nowhere_is_refused(source, reason):
     """Paths are not taken for hub ids, nor the other way round."""
     assert reason in refusal_of(source)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (RepositoryNotFoundError("404", response=Mock()), "nor a repository on the hub that this token may read"),
+        (RevisionNotFoundError("404", response=Mock()), "owner/tiny@v1: the hub has no such revision"),
+        (OSError("disk full"), "cannot be fetched from the hub: OSError"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_the_hub_answers_is_put_into_words(monkeypatch, error, reason):
+    """Which of id, revision and network is at fault."""
+
+    def fails(*_, **__):
+        raise error
+
+    monkeypatch.setattr(checkpoint, "snapshot_download", fails)
+    with pytest.raises(LoadError, match=reason):
+        load("owner/tiny", revision="v1")
 
 
 @pytest.mark.parametrize(

@@ -122,3 +122,10 @@ def test_raw_prompts_may_hold_control_tokens_and_get_the_models_opening():
     assert PROMPTS.text("<|user|>\nhi<|end|>") == TOKENIZER.encode("<|user|>\nhi<|end|>")
     pieces = sentencepiece_like()
     assert Prompts(Vocabulary(pieces)).text("water") == pieces.encode("water")
+
+
+def test_half_a_surrogate_pair_is_not_text():
+    """JSON can spell it, no tokenizer can take it; the requester hears so."""
+    with pytest.raises(InvalidRequest, match="surrogate") as refusal:
+        PROMPTS.text("a \ud83c b")
+    assert refusal.value.param == "prompt"
