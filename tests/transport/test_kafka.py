@@ -290,6 +290,23 @@ def test_a_producer_that_can_never_send_again_says_so(shared: KafkaTransport, ka
         assert send(successor, [(Partition(topic, 0), Encoded(key=None, value=b"1"))]) == [Acknowledged(Partition(topic, 0), 1)]
 
 
+def test_a_limit_that_grew_is_noticed(shared: KafkaTransport, kafka_broker: KafkaBroker, topic_prefix: str, monkeypatch: pytest.MonkeyPatch):
+    """Before it refuses a record on old news, the producer asks again."""
+    monkeypatch.setattr("pipeline.transport.kafka.producer.NEWS_S", 0.0)
+    topic = f"{topic_prefix}.grown"
+    shared.create([TopicSpec(name=topic, partitions=1, config={"max.message.bytes": "1000"})])
+    large = Encoded(key=None, value=b"x" * 5_000)
+    with shared.producer() as producer:
+        with pytest.raises(RecordRejected):
+            producer.send(Partition(topic, 0), large, lambda _: None)
+        client = kafka.KafkaAdminClient(bootstrap_servers=kafka_broker.bootstrap_servers)
+        client.alter_configs([kafka_admin.ConfigResource("TOPIC", topic, {"max.message.bytes": "10000"})])
+        client.create_partitions({topic: 2})
+        client.close()
+        until(lambda: shared.describe([topic])[topic].partitions == 2)
+        assert send(producer, [(Partition(topic, 1), large)]) == [Acknowledged(Partition(topic, 1), 0)]
+
+
 def test_a_topic_that_was_deleted_is_unknown_again(shared: KafkaTransport, kafka_broker: KafkaBroker, topic_prefix: str):
     """Sending to it ends, one way or the other, and never creates it anew."""
     topic = f"{topic_prefix}.gone"

@@ -117,9 +117,15 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 @contextmanager
-def immediate(connection: sqlite3.Connection, timeout_s: float = WRITE_TIMEOUT_S) -> Iterator[None]:
-    """A write transaction: committed at the end, rolled back on an error. Waits up to `timeout_s` for its turn."""
-    _retry_while_contended(lambda: connection.execute("BEGIN IMMEDIATE"), timeout_s)
+def immediate(connection: sqlite3.Connection, timeout_s: float = WRITE_TIMEOUT_S, is_given_up: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    """A write transaction: committed at the end, rolled back on an error.
+
+    Args:
+        connection: Where.
+        timeout_s: How long to wait for its turn.
+        is_given_up: Asked while it waits, to end the wait sooner.
+    """
+    _retry_while_contended(lambda: connection.execute("BEGIN IMMEDIATE"), timeout_s, is_given_up)
     try:
         yield
         connection.execute("COMMIT")
@@ -158,14 +164,14 @@ def explain(error: sqlite3.Error, path: Path | None = None) -> TransportError:
     return TransportError(f"{where}: {error}")
 
 
-def _retry_while_contended(attempt: Callable[[], object], timeout_s: float) -> None:
+def _retry_while_contended(attempt: Callable[[], object], timeout_s: float, is_given_up: Callable[[], bool] = lambda: False) -> None:
     """SQLite's own busy handler sleeps up to 100 ms at a time, which a busy writer starves; short random naps do not."""
     deadline_s = time.monotonic() + timeout_s
     while True:
         try:
             attempt()
         except sqlite3.OperationalError as error:
-            if (error.sqlite_errorcode & 0xFF) not in _CONTENDED or time.monotonic() >= deadline_s:
+            if (error.sqlite_errorcode & 0xFF) not in _CONTENDED or time.monotonic() >= deadline_s or is_given_up():
                 raise
             time.sleep(random.uniform(0.0005, 0.005))  # noqa: S311 -- jitter, not a secret
         else:

@@ -104,6 +104,7 @@ class EmbeddedProducer:
 
     def close(self, timeout_s: float) -> None:
         """Flushes for as long as it is given, then tells those still waiting that it let go."""
+        deadline_s = time.monotonic() + timeout_s
         try:
             self.flush(timeout_s)
         except BrokerUnavailable as error:
@@ -114,7 +115,7 @@ class EmbeddedProducer:
             self._state.notify_all()
         for queued in dropped:
             _acknowledge(queued, BrokerUnavailable("the producer was closed before the record was written"))
-        self._thread.join(1.0 if dropped else None)
+        self._thread.join(max(0.0, deadline_s - time.monotonic()))
         with self._lookup_lock:
             self._lookup.close()
 
@@ -169,7 +170,7 @@ class EmbeddedProducer:
         for queued in batch:
             by_partition.setdefault(queued.partition_id, []).append(queued)
         try:
-            with immediate(self._writer, DELIVERY_TIMEOUT_S):
+            with immediate(self._writer, DELIVERY_TIMEOUT_S, lambda: self._closing):
                 first = {p: records.append(self._writer, p, [queued.row for queued in share]) for p, share in by_partition.items()}
         except sqlite3.Error as error:
             failure = explain(error)

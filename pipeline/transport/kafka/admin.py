@@ -1,6 +1,7 @@
 """Questions to the cluster: topics, offsets, groups. One client serves all threads of the process."""
 
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,11 +27,12 @@ _Answer = TypeVar("_Answer")
 
 
 class TopicInfo(NamedTuple):
-    """What a producer needs to know of a topic."""
+    """What a producer needs to know of a topic, and when the cluster said so."""
 
     partitions: int
     max_record_bytes: int
     is_writable: bool
+    asked_s: float
 
 
 class Admin:
@@ -40,21 +42,25 @@ class Admin:
         self._clients = clients
         self._lock = threading.Lock()
         self._client: Any = None
+        self._topics: dict[str, TopicInfo] = {}
 
-    def info(self, topic: str) -> TopicInfo:
-        """A topic's partitions, record limit and whether we may write to it.
+    def info(self, topic: str, max_age_s: float = math.inf) -> TopicInfo:
+        """A topic's partitions, record limit and whether we may write to it, as the cluster said at most so long ago.
+
+        All producers of the process share what was asked, so that a new one can work while the cluster is away.
 
         Raises:
             UnknownTopic: No such topic.
         """
-        found = self._found(topic)
-        operations = found.get("authorized_operations")
-        config = self._config([topic]).get(topic, {})
-        return TopicInfo(
-            partitions=len(found["partitions"]),
-            max_record_bytes=int(config.get("max.message.bytes", UNLIMITED_BYTES)),
-            is_writable=not operations or "WRITE" in operations,
-        )
+        known = self._topics.get(topic)
+        if known is None or time.monotonic() - known.asked_s > max_age_s:
+            self.forget(topic)
+            known = self._topics[topic] = self._ask_info(topic)
+        return known
+
+    def forget(self, topic: str) -> None:
+        """Lets the next one who wants to know of a topic ask the cluster."""
+        self._topics.pop(topic, None)
 
     def check(self, partitions: Iterable[Partition]) -> None:
         """Makes sure that partitions exist.
@@ -176,6 +182,17 @@ class Admin:
     def close(self) -> None:
         """Closes the client; a later question makes another."""
         self._drop(self._client)
+
+    def _ask_info(self, topic: str) -> TopicInfo:
+        found = self._found(topic)
+        operations = found.get("authorized_operations")
+        config = self._config([topic]).get(topic, {})
+        return TopicInfo(
+            partitions=len(found["partitions"]),
+            max_record_bytes=int(config.get("max.message.bytes", UNLIMITED_BYTES)),
+            is_writable=not operations or "WRITE" in operations,
+            asked_s=time.monotonic(),
+        )
 
     def _found(self, topic: str) -> Mapping[str, Any]:
         for found in self._describe([topic]):

@@ -17,10 +17,11 @@ REQUEST_TIMEOUT_S = 15.0  # a broker that is silent for so long is given up, and
 
 
 class Made(NamedTuple):
-    """A client of the library and the event loop that drives it."""
+    """A client of the library, the event loop that drives it, and what it has of connections and threads."""
 
     client: Any
     loop: Any
+    network: Any
 
 
 class _Connections(KafkaConnectionManager):  # type: ignore[misc]  # the library has no types
@@ -90,7 +91,8 @@ class Clients:
         begun: list[tuple[KafkaNetClient, NetworkSelector, _Connections]] = []
 
         def network(**config: Any) -> KafkaNetClient:
-            loop = NetworkSelector(**config)
+            # A step of the loop is slow when the engine has the interpreter; the library would blame itself, in the log.
+            loop = NetworkSelector(**config, slow_task_threshold_secs=0)
             connections = _Connections(loop, **config)
             # The clients' own option of that name does not reach the requests: asking for a topic would create it.
             connections.cluster.config["allow_auto_create_topics"] = False
@@ -105,7 +107,7 @@ class Clients:
                 client.close()  # else its thread goes on trying for ever
             cause = begun[0][2].last_failure if begun else None
             raise self._explain(error, cause, timeout_s) from error
-        return Made(made, begun[0][1])
+        return Made(made, begun[0][1], begun[0][0])
 
     def _explain(self, error: Exception, cause: Exception | None, timeout_s: float) -> Exception:
         failure = explain(error, f"connecting to {self.settings.bootstrap_servers}")

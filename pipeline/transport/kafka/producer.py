@@ -1,7 +1,9 @@
 """An idempotent Kafka producer."""
 
 import logging
+import math
 import threading
+import time
 from typing import Any, Self
 
 import kafka
@@ -19,7 +21,7 @@ from pipeline.transport.base import (
     UnknownTopic,
 )
 from pipeline.transport.kafka.acknowledgements import Acknowledgements, Expected
-from pipeline.transport.kafka.admin import Admin, TopicInfo
+from pipeline.transport.kafka.admin import Admin
 from pipeline.transport.kafka.clients import Clients
 from pipeline.transport.kafka.errors import explain
 from pipeline.transport.murmur2 import partition_of
@@ -29,6 +31,7 @@ MAX_REQUEST_BYTES = 16 * 1024 * 1024
 BATCH_BYTES = 64 * 1024
 LINGER_S = 0.001  # a partition has one batch under way at a time, so records gather by themselves under load
 METADATA_TIMEOUT_S = 2.0
+NEWS_S = 10.0  # how old an answer may be on which a record is refused
 EXIT_TIMEOUT_S = 30.0
 
 _RECORD_OVERHEAD_BYTES, _HEADER_OVERHEAD_BYTES = 100, 10  # upper bounds of what the record format adds
@@ -53,8 +56,6 @@ class IdempotentProducer:
     def __init__(self, clients: Clients, admin: Admin):
         self._admin = admin
         self._null = _Null()
-        self._topics: dict[str, TopicInfo] = {}
-        self._topics_lock = threading.Lock()
         self._closed = False
         self._sending = threading.Lock()
         self._acks = Acknowledgements()
@@ -81,7 +82,7 @@ class IdempotentProducer:
             RecordRejected: The record is too large for the topic, or the broker's ACLs do not let us write to it.
             ProducerFatal: The producer has to be rebuilt.
         """
-        self._check(self._known(partition), partition.topic, record)
+        self._admit(partition, record)
         if self._closed or self._is_fatal():
             raise ProducerFatal("the producer is closed or can never send again: make another")
         with self._sending:  # the order of the line has to be the order of the log
@@ -96,7 +97,7 @@ class IdempotentProducer:
 
     def partitions(self, topic: str) -> int:
         """How many partitions the topic has."""
-        return self._info(topic).partitions
+        return self._admin.info(topic).partitions
 
     def partition_for(self, topic: str, key: bytes) -> Partition:
         """Where a record with that key belongs."""
@@ -117,18 +118,15 @@ class IdempotentProducer:
         if self._closed:
             return
         self._closed = True
+        deadline_s = time.monotonic() + timeout_s
         left = self._acks.wait(timeout_s)
         if left:
             _log.warning("closing the producer with %d records not acknowledged", left)
             self._acks.settle_all(BrokerUnavailable("the producer was closed before the record was acknowledged"))
-            # The library's close flushes first, and raises without closing when that does not succeed.
-            self._kafka._sender.force_close()  # noqa: SLF001
-            self._kafka._sender.join(1.0)  # noqa: SLF001
-        try:
-            self._kafka.close(timeout=1.0)
-        except errors.KafkaError as error:
-            _log.warning("the producer's thread ends later: %s", error)
         self._acks.stop()
+        ending = threading.Thread(target=self._end, name="kafka-producer-end", daemon=True)
+        ending.start()
+        ending.join(max(0.0, deadline_s - time.monotonic()))
 
     def __enter__(self) -> Self:
         """Nothing to do."""
@@ -137,6 +135,15 @@ class IdempotentProducer:
     def __exit__(self, *exc: object) -> None:
         """Closes, leaving a while for what was sent."""
         self.close(timeout_s=EXIT_TIMEOUT_S)
+
+    def _end(self) -> None:
+        """Ends the library's threads. Its own close flushes first, and raises without closing when that does not succeed."""
+        self._kafka._sender.force_close()  # noqa: SLF001
+        self._kafka._sender.join(EXIT_TIMEOUT_S)  # noqa: SLF001
+        try:
+            self._kafka.close(timeout=1.0)
+        except errors.KafkaError as error:
+            _log.warning("the producer's thread ends later: %s", error)
 
     def _hand_over(self, partition: Partition, record: Encoded) -> Any:
         try:
@@ -149,40 +156,30 @@ class IdempotentProducer:
             )
         except errors.IllegalStateError as error:
             raise ProducerFatal("the producer is closed: make another") from error
-        except (errors.KafkaTimeoutError, ValueError) as error:
-            self._topics.pop(partition.topic, None)
-            raise UnknownTopic(f"{partition.topic}/{partition.number} is gone: penstock topics apply") from error
+        except (errors.KafkaTimeoutError, ValueError) as error:  # the library does not find the partition
+            self._admin.info(partition.topic, max_age_s=0.0)
+            raise BrokerUnavailable(f"nothing is known of {partition.topic}/{partition.number} yet") from error
 
-    def _known(self, partition: Partition) -> TopicInfo:
-        topic = self._info(partition.topic)
-        if partition.number >= topic.partitions:
-            self._topics.pop(partition.topic, None)  # it may have grown
-            topic = self._info(partition.topic)
-        if not 0 <= partition.number < topic.partitions:
-            raise UnknownTopic(f"{partition.topic} has {topic.partitions} partitions, there is no {partition.number}")
-        return topic
+    def _admit(self, partition: Partition, record: Encoded) -> None:
+        """Refuses what the cluster would refuse. What was asked long ago is asked again before it speaks against a record."""
+        refusal = self._refusal(partition, record, math.inf) and self._refusal(partition, record, NEWS_S)
+        if refusal:
+            raise refusal
 
-    def _info(self, topic: str) -> TopicInfo:
-        """What is known of a topic.
-
-        The library would ask for an unknown topic again and again, many times a second and for ever, so it hears only of topics
-        that exist.
-        """
-        known = self._topics.get(topic)
-        if known is None:
-            with self._topics_lock:
-                known = self._topics[topic] = self._admin.info(topic)
-        return known
-
-    def _check(self, topic: TopicInfo, name: str, record: Encoded) -> None:
+    def _refusal(self, partition: Partition, record: Encoded, max_age_s: float) -> TransportError | None:
+        name, number = partition
+        topic = self._admin.info(name, max_age_s)
+        if not 0 <= number < topic.partitions:
+            return UnknownTopic(f"{name} has {topic.partitions} partitions, there is no {number}")
         if not topic.is_writable:
-            raise RecordRejected(f"the broker's ACLs do not let us write to {name}")
+            return RecordRejected(f"the broker's ACLs do not let us write to {name}")
         size_bytes = _RECORD_OVERHEAD_BYTES + len(record.key or b"") + len(record.value or b"")
         for header, value in record.headers:
             size_bytes += _HEADER_OVERHEAD_BYTES + 4 * len(header) + len(value)
         limit_bytes = min(topic.max_record_bytes, MAX_REQUEST_BYTES)
         if size_bytes > limit_bytes:
-            raise RecordRejected(f"record of about {size_bytes} bytes; {name} takes {limit_bytes}: raise max.message.bytes")
+            return RecordRejected(f"record of about {size_bytes} bytes; {name} takes {limit_bytes}: raise max.message.bytes")
+        return None
 
     def _is_fatal(self) -> bool:
         return bool(self._kafka._transaction_manager.has_fatal_error())  # noqa: SLF001 -- the library tells nobody
@@ -195,6 +192,8 @@ class IdempotentProducer:
 
     def _failed(self, expected: Expected, error: Exception) -> None:
         failure = explain(error, f"producing to {expected.partition.topic}/{expected.partition.number}")
-        if self._is_fatal() and not isinstance(failure, RecordRejected):
+        if isinstance(failure, RecordRejected):  # what is known of the topic let it pass
+            self._admin.forget(expected.partition.topic)
+        elif self._is_fatal():
             failure = ProducerFatal(f"{failure}: the producer can never send again")
         self._acks.settle(expected, failure)

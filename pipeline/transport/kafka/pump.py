@@ -14,6 +14,7 @@ from kafka import TopicPartition, errors
 from kafka.structs import MemberState
 
 from pipeline.transport.base import BrokerUnavailable, Committed, NotOwner, Partition, Record, TransportError
+from pipeline.transport.kafka.clients import Made
 from pipeline.transport.kafka.commits import Commits
 from pipeline.transport.kafka.errors import explain
 from pipeline.transport.kafka.inbox import Inbox
@@ -36,18 +37,19 @@ class Pump:
     """Moves records from the library's consumer into the inbox, and the worker's wishes back.
 
     Args:
-        consumer: The library's consumer, with its partitions assigned or its topics subscribed.
+        made: The library's consumer, with its partitions assigned or its topics subscribed.
         inbox: What the worker sees.
         rebalancing: The group's listener; None for a reader.
         commits: What commits when partitions are released.
     """
 
-    def __init__(self, consumer: Any, inbox: Inbox, rebalancing: Rebalancing | None, commits: Commits):
-        self._consumer = consumer
+    def __init__(self, made: Made, inbox: Inbox, rebalancing: Rebalancing | None, commits: Commits):
+        self._consumer = made.client
+        self._network = made.network
         self._inbox = inbox
         self._rebalancing = rebalancing
         self._commits = commits
-        self._unreadable = Unreadable(consumer, inbox)
+        self._unreadable = Unreadable(made.client, inbox)
         self._closing = threading.Event()
         self._close_timeout_s = 0.0
         self._complaint = ""
@@ -149,6 +151,8 @@ class Pump:
             self._consumer.close(autocommit=False, timeout_ms=max(100, int(self._close_timeout_s * 1_000)))
         except (errors.KafkaError, OSError, RuntimeError) as error:
             _log.warning("leaving the group: %s", error)
+        finally:
+            self._network.close()  # the library's close leaves it open when the group does not let it go in peace
 
 
 def _records(batches: Mapping[TopicPartition, Iterable[Any]]) -> dict[Partition, list[Record]]:

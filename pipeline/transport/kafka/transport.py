@@ -1,5 +1,6 @@
 """Kafka as a transport."""
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ FETCH_BYTES = 4 * 1024 * 1024  # of one fetch; a larger record still comes, alon
 PARTITION_FETCH_BYTES = 512 * 1024
 HEARTBEATS_PER_SESSION = 20
 MAX_HEARTBEAT_MS = 1_000  # a member hears of a rebalance by its heartbeat, and the others wait for it
+METADATA_TIMEOUT_S = 5.0
 METADATA_MAX_AGE_S = 60.0  # how late new partitions of a topic are noticed
 
 _READING = {
@@ -73,7 +75,7 @@ class KafkaTransport:
             raise UnknownTopic(f"no topic {', '.join(sorted(missing))}: penstock topics apply")
         inbox, assignor = Inbox(), CooperativeStickyAssignor()
         rebalancing = Rebalancing(inbox, assignor, self._revoke_budget_s)
-        consumer, loop = self._make(
+        made = self._make(
             {
                 "group_id": group_id,
                 "partition_assignment_strategy": [assignor],
@@ -82,11 +84,10 @@ class KafkaTransport:
                 "max_poll_interval_ms": int(MAX_POLL_GAP_S * 1_000),
             }
         )
-        rebalancing.attach(consumer, loop)
-        for topic in topics:  # a leader that does not know a topic's partitions yet assigns none of them, and has the group join twice
-            consumer.partitions_for_topic(topic)
-        consumer.subscribe(list(topics), listener=rebalancing)
-        return self._started(consumer, inbox, rebalancing, group_id)
+        rebalancing.attach(made.client, made.loop)
+        made.client.subscribe(list(topics), listener=rebalancing)
+        _wait_for_metadata(made, topics)
+        return self._started(made, inbox, rebalancing, group_id)
 
     def reader(self, partitions: frozenset[Partition]) -> Consumer:
         """A consumer without a group over these partitions, at their end.
@@ -99,11 +100,11 @@ class KafkaTransport:
         inbox = Inbox()
         inbox.joined = True
         inbox.assign(ends, announced=False)
-        consumer, _ = self._make({"group_id": None})
-        consumer.assign([TopicPartition(*partition) for partition in partitions])
+        made = self._make({"group_id": None})
+        made.client.assign([TopicPartition(*partition) for partition in partitions])
         for partition, end in ends.items():
-            consumer.seek(TopicPartition(*partition), end)
-        return self._started(consumer, inbox, None, None)
+            made.client.seek(TopicPartition(*partition), end)
+        return self._started(made, inbox, None, None)
 
     def describe(self, topics: Sequence[str]) -> Mapping[str, TopicState]:
         """The topics that exist, by name."""
@@ -132,8 +133,18 @@ class KafkaTransport:
     def _make(self, extra: Mapping[str, Any]) -> Made:
         return self._clients.make(kafka.KafkaConsumer, {**_READING, **extra})
 
-    def _started(self, consumer: Any, inbox: Inbox, rebalancing: Rebalancing | None, group_id: str | None) -> Consumer:
-        commits = Commits(self._admin, consumer, inbox)
-        pump = Pump(consumer, inbox, rebalancing, commits)
+    def _started(self, made: Made, inbox: Inbox, rebalancing: Rebalancing | None, group_id: str | None) -> Consumer:
+        commits = Commits(self._admin, made.client, inbox)
+        pump = Pump(made, inbox, rebalancing, commits)
         pump.start()
         return PumpedConsumer(inbox, pump, commits, self._admin, group_id)
+
+
+def _wait_for_metadata(made: Made, topics: Sequence[str]) -> None:
+    """Waits a moment until the client knows the topics.
+
+    As the group's leader it would assign nothing of a topic that it does not know, and have the whole group join twice.
+    """
+    deadline_s = time.monotonic() + METADATA_TIMEOUT_S
+    while not all(made.network.cluster.partitions_for_topic(topic) for topic in topics) and time.monotonic() < deadline_s:
+        time.sleep(0.005)
