@@ -8,7 +8,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
-from pipeline.engine import architecture, checkpoint, resources
+from pipeline.engine import architecture, checkpoint, resources, verification
 from pipeline.engine.attention.hook import NAME
 from pipeline.engine.attention.paged import PagedAttention
 from pipeline.engine.base import ModelInfo
@@ -20,7 +20,6 @@ from pipeline.engine.prompts import Prompts
 from pipeline.engine.runner import Runner
 from pipeline.engine.sampler import Sampler
 from pipeline.engine.sizing import MIB, plan_cache
-from pipeline.engine.verification import verify
 from pipeline.engine.vocabulary import Vocabulary
 from pipeline.scheduling.blocks import BlockPool
 from pipeline.scheduling.scheduler import Scheduler
@@ -53,52 +52,42 @@ def build(network: Any, vocabulary: Vocabulary | None, model: ModelSettings, set
     Raises:
         LoadError: Its architecture cannot be batched, or there is no room for its cache.
     """
-    config, device, source = network.config, network.device, model.source
-    architecture.check_config(config, source)
+    source, block_tokens = model.source, settings.block_tokens
+    architecture.check_config(network.config, source)
     shapes = architecture.survey(network, source)
     size = plan_cache(
         shapes.values(),
         number_bytes=network.dtype.itemsize,
-        limit_tokens=architecture.context_limit(config.get_text_config(decoder=True)),
-        free_bytes=resources.free_memory_bytes(device),
+        limit_tokens=architecture.context_limit(network.config.get_text_config(decoder=True)),
+        free_bytes=resources.free_memory_bytes(network.device),
         engine=settings,
         source=source,
     )
-    block_tokens = settings.block_tokens
-    attention = PagedAttention(shapes, blocks=size.blocks, block_tokens=block_tokens, dtype=network.dtype, device=device)
     pool = BlockPool(size.blocks, block_tokens)
-    scheduler = Scheduler(pool, max_sequences=settings.max_sequences, token_budget=settings.token_budget)
+    attention = PagedAttention(shapes, blocks=size.blocks, block_tokens=block_tokens, dtype=network.dtype, device=network.device)
+    runner = Runner(network, attention, vocabulary=_vocabulary_size(network))
     packer = Packer(
-        rows=max(settings.max_sequences, 2), blocks_per_sequence=pool.blocks_for(size.context_tokens), block_tokens=block_tokens, device=device
+        rows=max(settings.max_sequences, verification.ROWS),
+        blocks_per_sequence=pool.blocks_for(size.context_tokens),
+        block_tokens=block_tokens,
+        device=network.device,
     )
-    embedded, scored = network.get_input_embeddings().weight.shape[0], network.get_output_embeddings().weight.shape[0]
-    runner = Runner(network, attention, vocabulary=min(embedded, scored))
-    verify(network, runner, packer, pool, vocabulary=runner.vocabulary, context_tokens=size.context_tokens, source=source)
-    info = ModelInfo(
-        name=model.name,
-        source=source,
-        revision=model.revision,
-        architecture=type(network).__name__,
-        parameters=sum(parameter.numel() for parameter in network.parameters()),
-        dtype=str(network.dtype).removeprefix("torch."),
-        device=device.type,
-        context_tokens=size.context_tokens,
-        vocabulary=runner.vocabulary,
-    )
+    verification.verify(network, runner, packer, pool, context_tokens=size.context_tokens, source=source)
+    info = _describe(network, model, vocabulary=runner.vocabulary, context_tokens=size.context_tokens)
     _log_loaded(info, network, size.bytes, size.blocks * block_tokens)
     return TransformersEngine(
         info=info,
         preparation=Preparation(
             model=model.name,
-            vocabulary=runner.vocabulary,
-            context_tokens=size.context_tokens,
+            vocabulary=info.vocabulary,
+            context_tokens=info.context_tokens,
             end_ids=end_ids(network, vocabulary),
             prompts=None if vocabulary is None else Prompts(vocabulary),
         ),
-        scheduler=scheduler,
+        scheduler=Scheduler(pool, max_sequences=settings.max_sequences, token_budget=settings.token_budget),
         packer=packer,
         runner=runner,
-        sampler=Sampler(rows=settings.max_sequences, vocabulary=runner.vocabulary, device=device),
+        sampler=Sampler(rows=settings.max_sequences, vocabulary=info.vocabulary, device=network.device),
         vocabulary=vocabulary,
     )
 
@@ -109,6 +98,25 @@ def end_ids(network: Any, vocabulary: Vocabulary | None) -> frozenset[int]:
     if vocabulary is not None:
         named.append(vocabulary.tokenizer.eos_token_id)
     return frozenset(token for ids in named if ids is not None for token in (ids if isinstance(ids, list | tuple) else [ids]))
+
+
+def _vocabulary_size(network: Any) -> int:
+    """Ids that the model both reads and writes: some checkpoints pad one of the two matrices."""
+    return int(min(network.get_input_embeddings().weight.shape[0], network.get_output_embeddings().weight.shape[0]))
+
+
+def _describe(network: Any, model: ModelSettings, *, vocabulary: int, context_tokens: int) -> ModelInfo:
+    return ModelInfo(
+        name=model.name,
+        source=model.source,
+        revision=model.revision,
+        architecture=type(network).__name__,
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        dtype=str(network.dtype).removeprefix("torch."),
+        device=network.device.type,
+        context_tokens=context_tokens,
+        vocabulary=vocabulary,
+    )
 
 
 def _read_model(folder: Path, source: str, device: torch.device, dtype: DtypeChoice) -> Any:

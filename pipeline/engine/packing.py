@@ -67,8 +67,9 @@ class Packer:
         ends = np.cumsum([len(decodes), *(chunk.count for chunk in prefills)])
         sampling = [i for i, chunk in enumerate(prefills, 1) if chunk.samples]
         positions = np.fromiter(map(_computed_tokens, decodes), np.int64, len(decodes))
-        tables = self._tables[np.fromiter((s.row for s in decodes), np.int64, len(decodes))]
         spans = _spans((positions // self._block_tokens + 1).tolist())
+        longest = spans[0][2] if spans else 0
+        tables = self._tables[:, :longest][np.fromiter((s.row for s in decodes), np.int64, len(decodes))]
         bucketed = [array for first, end, blocks in spans for array in (tables[first:end, :blocks].ravel(), positions[first:end] + 1)]
         contexts = [self._tables[chunk.sequence.row, : -(-(chunk.start + chunk.count) // self._block_tokens)] for chunk in prefills]
         last = np.concatenate((np.arange(len(decodes)), ends[sampling] - 1))

@@ -131,12 +131,12 @@ class Sampler:
         """Inverts the cumulative distribution at one random number per row."""
         temperature = torch.from_numpy(self._temperature[rows]).to(self._device)
         probabilities = keep_likely((scores / temperature[:, None]).softmax(-1), self._filters[rows])
-        seeds, choices = self._tensor(self._streams[rows]).unbind(1)
+        seeds, choices = torch.from_numpy(self._streams[rows]).unbind(1)
+        numbers = uniforms(seeds, choices, torch.from_numpy(positions)).float().to(self._device)
         cumulative = probabilities.cumsum(-1)
         total = cumulative[:, -1:]
-        target = (uniforms(seeds, choices, self._tensor(positions))[:, None] * total).to(total.dtype)
         # Strictly below the total, so that the first place above the target is a token of some probability.
-        below = torch.minimum(target, torch.nextafter(total, torch.zeros_like(total)))
+        below = torch.minimum(numbers[:, None] * total, torch.nextafter(total, torch.zeros_like(total)))
         return torch.searchsorted(cumulative, below, right=True)[:, 0]
 
     def _report(self, raw: Tensor, asking: Numbers, rows: Numbers, chosen: list[int]) -> dict[int, TokenLogprobs]:

@@ -18,6 +18,7 @@ from pipeline.scheduling.scheduler import Scheduler
 from pipeline.scheduling.sequence import Sequence
 
 PROMPT_TOKENS = (21, 9)
+ROWS = len(PROMPT_TOKENS)
 OUTPUT_TOKENS = 4
 TOKEN_BUDGET = 8
 
@@ -25,7 +26,7 @@ BOUNDS = {torch.float64: 1e-6, torch.float32: 2e-3, torch.float16: 0.05, torch.b
 """Largest distance of the logits from the reference's, relative to the spread of these. A wrong mask or position makes one near 1."""
 
 
-def verify(model: Any, runner: Runner, packer: Packer, pool: BlockPool, *, vocabulary: int, context_tokens: int, source: str) -> None:
+def verify(model: Any, runner: Runner, packer: Packer, pool: BlockPool, *, context_tokens: int, source: str) -> None:
     """Compares a loaded model with itself.
 
     Raises:
@@ -35,7 +36,7 @@ def verify(model: Any, runner: Runner, packer: Packer, pool: BlockPool, *, vocab
     lengths = [min(tokens, context_tokens - OUTPUT_TOKENS) for tokens in PROMPT_TOKENS]
     if min(lengths) < 1:
         return
-    texts = [draw.choices(range(vocabulary), k=length + OUTPUT_TOKENS) for length in lengths]
+    texts = [draw.choices(range(runner.vocabulary), k=length + OUTPUT_TOKENS) for length in lengths]
     try:
         worst = _worst_distance(model, runner, packer, pool, texts, lengths)
     except Exception as error:
