@@ -150,9 +150,7 @@ class TransformersEngine:
         except Exception as error:  # noqa: BLE001 -- the one place where a request's fault is told from the engine's
             if batch.sequences > 1:
                 return [ran for half in batch.halves() for ran in self._run(half, failed)]
-            sequence = batch.decodes[0] if batch.decodes else batch.prefills[0].sequence
-            log.error("a sequence failed in the engine", key=sequence.key, index=sequence.index, **_described(error))
-            failed[sequence] = type(error).__name__
+            _blame(batch.decodes[0] if batch.decodes else batch.prefills[0].sequence, error, failed)
             return []
 
     def _advance(self, ran: _Ran, failed: dict[Sequence, str]) -> Iterator[StepOutput]:
@@ -167,7 +165,11 @@ class TransformersEngine:
                 log.error("the model computed no usable number for a sequence", key=sequence.key, index=sequence.index)
                 failed[sequence] = "its output is not a number"
                 continue
-            output = self._choices[sequence].accept(token, logprobs.get(place))
+            try:
+                output = self._choices[sequence].accept(token, logprobs.get(place))
+            except Exception as error:  # noqa: BLE001 -- a tokenizer that fails on one output must not end the others
+                _blame(sequence, error, failed)
+                continue
             if output.finish_reason:
                 self._end(sequence)
             yield output
@@ -187,8 +189,14 @@ class TransformersEngine:
             del self._requests[sequence.key]
 
 
-def _described(error: Exception) -> dict[str, str]:
-    """What to log of an error. Not the traceback itself: some renderers print the variables of each frame, prompts among them."""
+def _blame(sequence: Sequence, error: Exception, failed: dict[Sequence, str]) -> None:
+    """Notes and logs a sequence's fault. Not with its traceback: some renderers print the variables of each frame, prompts among them."""
+    failed[sequence] = type(error).__name__
     frames = traceback.extract_tb(error.__traceback__)[-4:]
-    message = (str(error).splitlines() or [""])[0][:200]
-    return {"error": f"{type(error).__name__}: {message}", "at": " < ".join(f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in reversed(frames))}
+    log.error(
+        "a sequence failed in the engine",
+        key=sequence.key,
+        index=sequence.index,
+        error=f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}",
+        at=" < ".join(f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in reversed(frames)),
+    )

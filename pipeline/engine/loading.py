@@ -126,7 +126,7 @@ def _read_model(folder: Path, source: str, device: torch.device, dtype: DtypeCho
         raise LoadError(f"{source}: its config.json cannot be read: {_first_line(error)}") from error
     architecture.check_config(config, source)
     try:
-        network = AutoModelForCausalLM.from_pretrained(
+        network, report = AutoModelForCausalLM.from_pretrained(
             folder,
             config=config,
             dtype=resources.pick_dtype(dtype, config.get_text_config(decoder=True).dtype, device),
@@ -134,11 +134,16 @@ def _read_model(folder: Path, source: str, device: torch.device, dtype: DtypeCho
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
+            output_loading_info=True,
         )
     except Exception as error:
         if NAME in str(error):  # it has attention of its own, and does not know the hook
             raise architecture.refusal(source, config.model_type, "its layers do not attend through the hook") from error
         raise LoadError(f"{source}: transformers cannot load it: {_first_line(error)}") from error
+    if missing := sorted(report["missing_keys"]):
+        raise LoadError(
+            f"{source}: its checkpoint lacks {len(missing)} of the weights of {type(network).__name__} ({missing[0]} ...); fetch it again"
+        )
     return network.to(device).eval().requires_grad_(requires_grad=False)
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
+from pipeline.engine.detokenizer import ByteDetokenizer
 from pipeline.scheduling.sequence import Lane
 from pipeline.settings import EngineSettings
 from schemas.errors import EngineError
@@ -239,6 +240,17 @@ def test_output_that_is_not_a_number_fails_its_own_request_and_poisons_no_block(
     assert isinstance(answers[0, 0].error, EngineError)
     assert [answers[key, 0].token_ids for key in (1, 2)] == expected[1:]
     assert ids_of(engine, [completion(prompt, max_tokens=12) for prompt in prompts]) == expected
+
+
+def test_output_that_cannot_be_spelt_fails_its_own_request(speaker, monkeypatch):
+    """A tokenizer that stumbles over one output is that request's fault; the next one is served."""
+    engine = engine_of(speaker, byte_level())
+    feed = ByteDetokenizer.feed
+    monkeypatch.setattr(ByteDetokenizer, "feed", lambda self, token: feed(self, token) if token != 40 else 1 / 0)
+    answers = serve(engine, [completion("water", max_tokens=3, logit_bias={"40": 100}), completion("water", max_tokens=3, logit_bias={"41": 100})])
+    assert "ZeroDivisionError" in str(answers[0, 0].error)
+    assert answers[1, 0].token_ids == [41, 41, 41]
+    assert engine.stats().kv_blocks_used == 0
 
 
 def test_a_broken_device_is_raised(llama, mute):

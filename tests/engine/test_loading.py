@@ -10,6 +10,7 @@ import pytest
 import torch
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.utils import filter_repo_objects
+from safetensors.torch import load_file, save_file
 
 from pipeline.engine import checkpoint, loading
 from pipeline.engine.load_error import LoadError
@@ -122,6 +123,14 @@ def test_what_is_missing_broken_or_dangerous_is_refused(folder, break_it, reason
     monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("something was unpickled"))
     break_it(folder)
     assert re.search(reason, refusal_of(folder))
+
+
+def test_a_checkpoint_that_lacks_weights_is_refused(folder):
+    """Rather than served with random numbers in their place."""
+    weights = load_file(folder / "model.safetensors")
+    del weights["model.layers.1.mlp.up_proj.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    assert "lacks 1 of the weights of LlamaForCausalLM (model.layers.1.mlp.up_proj.weight ...)" in refusal_of(folder)
 
 
 def test_pickles_beside_safetensors_are_left_alone(folder):
