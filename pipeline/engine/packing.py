@@ -15,7 +15,7 @@ from pipeline.scheduling.sequence import Sequence
 
 Numbers = npt.NDArray[np.int64]
 
-BUCKET_PADDING_BLOCKS = 64
+BUCKET_PADDING_TOKENS = 1_024
 """Padding that a decode bucket may hold: about what the launches of one more bucket cost."""
 
 _computed_tokens = attrgetter("computed_tokens")
@@ -67,7 +67,7 @@ class Packer:
         ends = np.cumsum([len(decodes), *(chunk.count for chunk in prefills)])
         sampling = [i for i, chunk in enumerate(prefills, 1) if chunk.samples]
         positions = np.fromiter(map(_computed_tokens, decodes), np.int64, len(decodes))
-        spans = _spans((positions // self._block_tokens + 1).tolist())
+        spans = _spans((positions // self._block_tokens + 1).tolist(), BUCKET_PADDING_TOKENS // self._block_tokens)
         longest = spans[0][2] if spans else 0
         tables = self._tables[:, :longest][np.fromiter((s.row for s in decodes), np.int64, len(decodes))]
         bucketed = [array for first, end, blocks in spans for array in (tables[first:end, :blocks].ravel(), positions[first:end] + 1)]
@@ -107,13 +107,13 @@ class Packer:
         return blocks * self._block_tokens + positions % self._block_tokens
 
 
-def _spans(blocks: list[int]) -> list[tuple[int, int, int]]:
+def _spans(blocks: list[int], padding_blocks: int) -> list[tuple[int, int, int]]:
     """Cuts sequences in falling order of `blocks` into buckets (first, end, blocks of the longest) of bounded padding."""
     spans = []
     first = padding = 0
     for i, held in enumerate(blocks):
         padding += blocks[first] - held
-        if padding > BUCKET_PADDING_BLOCKS:
+        if padding > padding_blocks:
             spans.append((first, i, blocks[first]))
             first, padding = i, 0
     if blocks:

@@ -38,9 +38,10 @@ def test_output_does_not_depend_on_chunk_and_block_size(token_budget, block_toke
     assert engine.stats().kv_blocks_used == 0
 
 
-def test_sequences_of_very_different_length_decode_together(llama):
+def test_sequences_of_very_different_length_decode_together(llama, monkeypatch):
     """So different that padding one to the other costs more than another round: each keeps its own output."""
-    engine = engine_of(llama, settings=EngineSettings(max_sequences=4, token_budget=256, block_tokens=1))
+    monkeypatch.setattr("pipeline.engine.packing.BUCKET_PADDING_TOKENS", 16)
+    engine = engine_of(llama, settings=EngineSettings(max_sequences=4, token_budget=256, block_tokens=4))
     prompts = [random.Random(tokens).choices(range(VOCABULARY), k=tokens) for tokens in (2, 110, 5, 100)]
     answers = ids_of(engine, [completion(prompt, max_tokens=8) for prompt in prompts])
     assert answers == [continued_by_transformers(llama, prompt, 8) for prompt in prompts]

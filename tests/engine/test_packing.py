@@ -4,22 +4,22 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.engine.packing import BUCKET_PADDING_BLOCKS, Packer, _spans
+from pipeline.engine.packing import Packer, _spans
 from pipeline.scheduling.batch import Chunk
 from pipeline.scheduling.sequence import Sequence
 
 CPU = torch.device("cpu")
 
 
-@given(st.lists(st.integers(1, 200), max_size=80))
-def test_buckets_cover_all_sequences_with_bounded_padding(blocks):
+@given(blocks=st.lists(st.integers(1, 200), max_size=80), padding_blocks=st.integers(0, 300))
+def test_buckets_cover_all_sequences_with_bounded_padding(blocks, padding_blocks):
     """Each sequence is in one bucket, whose length is its longest's and whose padding is worth no further bucket."""
     blocks.sort(reverse=True)
-    spans = _spans(blocks)
+    spans = _spans(blocks, padding_blocks)
     assert [i for first, end, _ in spans for i in range(first, end)] == list(range(len(blocks)))
     for first, end, longest in spans:
         assert longest == blocks[first]
-        assert sum(longest - held for held in blocks[first:end]) <= BUCKET_PADDING_BLOCKS
+        assert sum(longest - held for held in blocks[first:end]) <= padding_blocks
 
 
 def test_a_batch_is_packed_as_attention_reads_it():

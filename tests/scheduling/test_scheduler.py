@@ -107,6 +107,19 @@ def test_nobody_is_admitted_in_a_step_that_preempted():
     assert not batch.admitted
 
 
+def test_a_newcomer_leaves_every_running_sequence_a_block_to_grow():
+    """Room for the newcomer alone is not enough: it would be preempted as soon as the others go on."""
+    s = scheduler(blocks=6, block_tokens=4)
+    s.add(first := sequence(1, prompt=8))
+    run(s.plan())
+    s.add(second := sequence(2, prompt=16))
+    assert s.pool.blocks_for(second.tokens) == s.pool.free
+    assert run(s.plan()) == [first]
+    assert second.state is State.WAITING
+    s.finish(first)
+    assert s.plan().admitted == [second]
+
+
 def test_live_work_displaces_flex_when_no_row_is_free():
     """A live request does not wait for a flex sequence to end: the newest flex one makes room."""
     s = scheduler(max_sequences=2)
