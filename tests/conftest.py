@@ -6,6 +6,10 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
+# Before anybody imports torch: tiny models gain nothing from a second thread, and threads that wait for one another on busy cores lose most of them.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 from tests.broker import ExternalBroker, KafkaBroker, PrivateBrokers, complaints, delete_topics, require_kafka
 
 

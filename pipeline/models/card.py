@@ -38,10 +38,15 @@ One in {held_out_part} of all pairs of hero and thing (by a hash of the two word
 
 ## Training
 
-    python -m pipeline.models.train --steps {steps} --seed {seed}
+    python -m pipeline.models.train --steps {round_steps} --seed {seed}
 
-{steps} steps of {rows} packed rows, {tokens_m:.2f} million tokens in all, Muon and AdamW in float32 with a warm-up and a cosine; it took
-{minutes:.0f} minutes on {threads} CPU cores (torch {torch_version}). It needs a C++ compiler (`torch.compile`).
+Two rounds of {round_steps} steps of {rows} packed rows, {tokens_m:.2f} million tokens in all, with Muon and AdamW in float32, each with a warm-up and
+a cosine; the second round asks more questions after each story. It took {minutes:.0f} minutes on {threads} thread of a shared CPU (torch
+{torch_version}). It needs a C++ compiler (`torch.compile`).
+
+The first weights are noise except for two pairs of heads that look back (`lookback.py`): with them the model copies names and things from its request
+from the start, which a run from plain noise had not learned after a million tokens. They are held in place for the first {held_percent:.0f} % of the
+first round.
 
 ## Measured on pairs of hero and thing that training never showed
 
@@ -69,6 +74,7 @@ class Run:
 
     settings: dict[str, int | float]
     """Shape and recipe, by name."""
+    held_share: float
     parameters: int
     tokens: int
     elapsed_s: float
@@ -84,7 +90,8 @@ def write_card(folder: Path, run: Run, scores: Scores) -> None:
             "tokens_m": run.tokens / 1e6,
             "minutes": run.elapsed_s / 60,
             "weights_mb": (folder / "model.safetensors").stat().st_size / 1e6,
-            "torch_version": torch.__version__,
+            "torch_version": torch.__version__.partition("+")[0],
+            "held_percent": 100 * run.held_share,
             "held_out_part": HELD_OUT_PART,
             "perplexity": scores.perplexity,
         }

@@ -59,16 +59,23 @@ def _following(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, seed
     followed = finished = 0
     for start in range(0, _REQUESTS, _ROWS):
         group = asked[start : start + _ROWS]
-        for (request, cast), (answer, ended) in zip(group, answers(model, tokenizer, [request for request, _ in group]), strict=True):
+        for (request, cast), (answer, ended) in zip(group, answers(model, tokenizer, [ask(request) for request, _ in group]), strict=True):
             wanted = [cast.noun, *(word for word in (cast.hero.kind, cast.hero.name) if word in request)]
             followed += all(word.lower() in answer.lower() for word in wanted)
             finished += ended
     return followed / _REQUESTS, finished / _REQUESTS
 
 
-def answers(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, requests: list[str]) -> list[tuple[str, bool]]:
-    """Answers each request greedily: the text, and whether it came to its end."""
-    chats = [[{"role": "user", "content": request}] for request in requests]
+Messages = list[dict[str, str]]
+
+
+def ask(request: str) -> Messages:
+    """Makes a chat of one message."""
+    return [{"role": "user", "content": request}]
+
+
+def answers(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, chats: list[Messages]) -> list[tuple[str, bool]]:
+    """Answers each chat greedily: the text, and whether it came to its end."""
     prompts = [tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False) for chat in chats]
     batch = tokenizer(prompts, return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False)
     output = model.generate(

@@ -16,11 +16,10 @@ _ROUNDS = 5
 class Muon:
     """Updates matrices in place. The learning rate is an argument of the step: a schedule needs no state here."""
 
-    def __init__(self, matrices: Iterable[torch.nn.Parameter], momentum: float, weight_decay: float):
+    def __init__(self, matrices: Iterable[torch.nn.Parameter], momentum: float):
         self._matrices = list(matrices)
         self._averages = [torch.zeros_like(matrix) for matrix in self._matrices]
         self._momentum = momentum
-        self._weight_decay = weight_decay
 
     def step(self, rate: float) -> None:
         """Applies the gradients, with Nesterov momentum, and clears them."""
@@ -33,7 +32,6 @@ class Muon:
             return
         average.lerp_(matrix.grad, 1 - self._momentum)
         update = orthogonalized(matrix.grad.lerp(average, self._momentum))
-        matrix.mul_(1 - rate * self._weight_decay)
         matrix.add_(update, alpha=-rate * max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5)
         matrix.grad = None
 

@@ -7,6 +7,7 @@ import argparse
 import math
 import sys
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -18,10 +19,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, 
 from pipeline.models import TINY, corpus
 from pipeline.models.card import Run, write_card
 from pipeline.models.evaluate import score
-from pipeline.models.grammar import documents
+from pipeline.models.grammar import FEW_QUESTIONS, MANY_QUESTIONS, documents
+from pipeline.models.lookback import Part, look_back
 from pipeline.models.muon import Muon
 
-DEFAULT_STEPS: Final = 1800
+DEFAULT_ROUND_STEPS: Final = 1500
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,29 +40,41 @@ class Shape:
 
 
 @dataclass(frozen=True, slots=True)
+class Round:
+    """One pass from a warm-up to a rate of zero."""
+
+    rate: float
+    """Peak rates, as a share of the recipe's."""
+    questions: tuple[int, ...]
+    """How many questions follow a story, to draw from."""
+    held_share: float
+    """Share of the steps in which the heads that look back stay as they were placed: while the rest is noise, its gradients would undo them."""
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """How the model is trained."""
 
-    steps: int = DEFAULT_STEPS
+    round_steps: int = DEFAULT_ROUND_STEPS
     seed: int = 0
-    rows: int = 6
+    rows: int = 4
     row_tokens: int = 512
-    matrix_rate: float = 0.02
+    matrix_rate: float = 0.01
     """The peak rate of Muon, for the matrices of the layers."""
-    vector_rate: float = 3e-3
+    vector_rate: float = 1.5e-3
     """The peak rate of AdamW, for the embedding and the gains."""
-    warmup_steps: int = 40
-    weight_decay: float = 0.01
+    warmup_steps: int = 20
     clip_norm: float = 1.0
-    threads: int = 2
-    save_every_steps: int = 300
+    threads: int = 1
+    save_every_steps: int = 100
     """A usable model is in the folder early and every so often."""
+    rounds: tuple[Round, ...] = (Round(1.0, FEW_QUESTIONS, held_share=0.5), Round(0.5, MANY_QUESTIONS, held_share=0.0))
 
     def rate_share(self, step: int) -> float:
-        """Gives the share of the peak rates at a step: a linear warm-up, then half a cosine down to zero."""
+        """Gives the share of a round's peak rates at a step: a linear warm-up, then half a cosine down to zero."""
         if step < self.warmup_steps:
             return (step + 1) / self.warmup_steps
-        done = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
+        done = (step - self.warmup_steps) / max(1, self.round_steps - self.warmup_steps)
         return 0.5 * (1 + math.cos(math.pi * done))
 
 
@@ -102,32 +116,59 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Pa
     tokenizer.save_pretrained(folder)
 
 
-def fit(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: Recipe, folder: Path) -> int:
-    """Trains the model in place and returns the number of tokens seen."""
-    layers = [parameter for parameter in model.model.layers.parameters() if parameter.ndim > 1]
-    rest = [parameter for parameter in model.parameters() if all(parameter is not matrix for matrix in layers)]
-    muon = Muon(layers, momentum=0.95, weight_decay=recipe.weight_decay)
-    adam = torch.optim.AdamW(rest, betas=(0.9, 0.95), weight_decay=0.0)
-    forward = torch.compile(model)
-    batches = corpus.packed_rows(tokenizer, documents(recipe.seed, "train"), recipe.row_tokens, recipe.rows)
-    tokens, started_s = 0, time.monotonic()
-    model.train()
-    for step, batch in enumerate(islice(batches, recipe.steps)):
-        loss = forward(input_ids=batch.token_ids, position_ids=batch.positions, labels=batch.labels, use_cache=False).loss
+class Trainer:
+    """A model with its optimizers: takes a batch and learns. The blocks of `held` are left alone for the first part of the round."""
+
+    def __init__(self, model: LlamaForCausalLM, recipe: Recipe, round_: Round, held: list[Part]):
+        layers = [parameter for parameter in model.model.layers.parameters() if parameter.ndim > 1]
+        rest = [parameter for parameter in model.parameters() if all(parameter is not matrix for matrix in layers)]
+        self._model = model
+        self._forward = torch.compile(model)
+        self._recipe = recipe
+        self._round = round_
+        self._held = held
+        self._steps = 0
+        self._muon = Muon(layers, momentum=0.95)
+        self._adam = torch.optim.AdamW(rest, betas=(0.9, 0.95), weight_decay=0.0)
+
+    def learn(self, batch: corpus.Rows) -> float:
+        """Takes one optimizer step and returns the loss before it."""
+        recipe, rate = self._recipe, self._round.rate * self._recipe.rate_share(self._steps)
+        loss = self._forward(input_ids=batch.token_ids, position_ids=batch.positions, labels=batch.labels, use_cache=False).loss
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
-        share = recipe.rate_share(step)
-        muon.step(share * recipe.matrix_rate)
-        adam.param_groups[0]["lr"] = share * recipe.vector_rate
-        adam.step()
-        adam.zero_grad()
+        if self._steps < self._round.held_share * recipe.round_steps:
+            for parameter, block in self._held:
+                parameter.grad[block] = 0
+        torch.nn.utils.clip_grad_norm_(self._model.parameters(), recipe.clip_norm)
+        self._muon.step(rate * recipe.matrix_rate)
+        self._adam.param_groups[0]["lr"] = rate * recipe.vector_rate
+        self._adam.step()
+        self._adam.zero_grad()
+        self._steps += 1
+        return float(loss.item())
+
+
+def fit(trainer: Trainer, batches: Iterator[corpus.Rows], recipe: Recipe, checkpoint: Callable[[], None]) -> int:
+    """Trains for one round and returns the number of tokens seen."""
+    tokens, started_s = 0, time.monotonic()
+    for step, batch in enumerate(islice(batches, recipe.round_steps)):
+        loss = trainer.learn(batch)
         tokens += int((batch.labels != corpus.IGNORED_LABEL).sum())
         if step % 20 == 0:
-            rate = tokens / (time.monotonic() - started_s)
-            sys.stderr.write(f"step {step} loss {loss.item():.4f} tokens {tokens:,} tokens/s {rate:,.0f}\n")
+            tokens_per_s = tokens / (time.monotonic() - started_s)
+            sys.stderr.write(f"step {step} loss {loss:.4f} tokens {tokens:,} tokens/s {tokens_per_s:,.0f}\n")
         if (step + 1) % recipe.save_every_steps == 0:
-            save(model, tokenizer, folder)
+            checkpoint()
+    checkpoint()
     return tokens
+
+
+def play(number: int, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: Recipe, held: list[Part], folder: Path) -> int:
+    """Plays round `number`, leaves the model in the folder and returns the number of tokens seen."""
+    round_ = recipe.rounds[number]
+    texts = documents(recipe.seed + number, "train", round_.questions)
+    batches = corpus.packed_rows(tokenizer, texts, recipe.row_tokens, recipe.rows)
+    return fit(Trainer(model, recipe, round_, held), batches, recipe, lambda: save(model, tokenizer, folder))
 
 
 def make(shape: Shape, recipe: Recipe, folder: Path) -> None:
@@ -137,21 +178,28 @@ def make(shape: Shape, recipe: Recipe, folder: Path) -> None:
     started_s = time.monotonic()
     tokenizer = corpus.train_tokenizer(recipe.seed, shape.vocab_tokens, shape.context_tokens)
     model = build(shape, tokenizer)
-    tokens = fit(model, tokenizer, recipe, folder)
-    save(model, tokenizer, folder)
-    run = Run(asdict(shape) | asdict(recipe), model.num_parameters(), tokens, time.monotonic() - started_s)
+    tokens = play(0, model, tokenizer, recipe, look_back(model), folder)
+    for number in range(1, len(recipe.rounds)):
+        model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)  # a round goes on from what ships, rounded to bfloat16
+        tokens += play(number, model, tokenizer, recipe, [], folder)
+    finish(shape, recipe, tokens, time.monotonic() - started_s, folder)
+
+
+def finish(shape: Shape, recipe: Recipe, tokens: int, elapsed_s: float, folder: Path) -> None:
+    """Measures the folder's weights and writes the card."""
     shipped = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    write_card(folder, run, score(shipped, AutoTokenizer.from_pretrained(folder), recipe.seed))
+    scores = score(shipped, AutoTokenizer.from_pretrained(folder), recipe.seed)
+    write_card(folder, Run(asdict(shape) | asdict(recipe), recipe.rounds[0].held_share, shipped.num_parameters(), tokens, elapsed_s), scores)
 
 
 def main() -> None:
     """Reads the command line."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.models.train", description="Train the model that ships with Penstock.")
-    parser.add_argument("--steps", type=int, default=DEFAULT_STEPS, help="optimizer steps (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=DEFAULT_ROUND_STEPS, help="optimizer steps of each of the two rounds (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the text and of the first weights (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=TINY, help="the folder to write (default: the shipped one)")
     arguments = parser.parse_args()
-    make(Shape(), Recipe(steps=arguments.steps, seed=arguments.seed), arguments.out)
+    make(Shape(), Recipe(round_steps=arguments.steps, seed=arguments.seed), arguments.out)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ def texts_of(document):
 def pairs_of(text):
     """Finds the heroes ("a shy fox named ...") and the things that a text mentions, as pairs."""
     heroes = set(re.findall(rf"\b({'|'.join((*ANIMALS, 'girl', 'boy'))}) named", text.split("\n\n")[0].split(". ")[0]))
-    things = {thing for thing in THINGS if re.search(rf"\b{thing}\b", text)}
+    things = set(re.findall(rf"\b({'|'.join(THINGS)})\b", text))
     return {(hero, thing) for hero in heroes for thing in things}
 
 

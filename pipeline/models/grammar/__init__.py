@@ -12,7 +12,23 @@ from pipeline.models.grammar.requests import QUESTIONS, ask_for_story
 from pipeline.models.grammar.stories import Length, Telling, tell, title
 from pipeline.models.grammar.talk import draw_turn
 
-__all__ = ["HELD_OUT_PART", "Chat", "Document", "Plain", "Split", "documents", "is_held_out", "stories", "story_requests"]
+__all__ = [
+    "FEW_QUESTIONS",
+    "HELD_OUT_PART",
+    "MANY_QUESTIONS",
+    "Chat",
+    "Document",
+    "Plain",
+    "Split",
+    "documents",
+    "is_held_out",
+    "stories",
+    "story_requests",
+]
+
+FEW_QUESTIONS = (0, 1, 1, 2, 3, 4)
+MANY_QUESTIONS = (2, 3, 4, 5, 6)
+"""How many questions follow a story, to draw from."""
 
 _LENGTHS: tuple[Length, ...] = ("short", "short", "short", "middle", "middle", "long")
 _SYSTEM = (
@@ -44,10 +60,10 @@ def stories(seed: int, split: Split) -> Iterator[Document]:
     """Gives an endless stream of the documents with a story alone, no small talk."""
     rng = Random(f"stories {split} {seed}")  # noqa: S311 (text for training, no secret)
     while True:
-        yield _draw_plain(rng, split) if rng.random() < 0.2 else _draw_story_chat(rng, split)
+        yield _draw_plain(rng, split) if rng.random() < 0.2 else _draw_story_chat(rng, split, FEW_QUESTIONS)
 
 
-def documents(seed: int, split: Split) -> Iterator[Document]:
+def documents(seed: int, split: Split, questions: tuple[int, ...] = FEW_QUESTIONS) -> Iterator[Document]:
     """Gives an endless stream of documents; the stories in it belong to `split`."""
     rng = Random(f"{split} {seed}")  # noqa: S311 (text for training, no secret)
     while True:
@@ -55,7 +71,7 @@ def documents(seed: int, split: Split) -> Iterator[Document]:
         if part < 0.15:
             yield _draw_plain(rng, split)
         elif part < 0.70:
-            yield _draw_story_chat(rng, split)
+            yield _draw_story_chat(rng, split, questions)
         else:
             yield _draw_talk(rng)
 
@@ -80,7 +96,7 @@ def _draw_plain(rng: Random, split: Split) -> Plain:
     return Plain(heading + tell(rng, cast, _draw_telling(rng)), after_border=rng.random() < 0.3)
 
 
-def _draw_story_chat(rng: Random, split: Split) -> Chat:
+def _draw_story_chat(rng: Random, split: Split, questions: tuple[int, ...]) -> Chat:
     cast, telling = draw_cast(rng, split), _draw_telling(rng)
     messages = [
         *_draw_system(rng),
@@ -88,7 +104,7 @@ def _draw_story_chat(rng: Random, split: Split) -> Chat:
         ("user", ask_for_story(rng, cast, telling)),
         ("assistant", tell(rng, cast, telling)),
     ]
-    for question in rng.sample(QUESTIONS, rng.choice((0, 1, 1, 2, 3, 4))):
+    for question in rng.sample(QUESTIONS, rng.choice(questions)):
         cast, asked, answered = question(rng, cast)
         messages += [("user", asked), ("assistant", answered)]
     return Chat(tuple(messages))
