@@ -51,6 +51,9 @@ class Round:
     """Share of the steps in which the heads that look back stay as they were placed: while the rest is noise, its gradients would undo them."""
 
 
+ROUNDS: Final = (Round(1.0, FEW_QUESTIONS, held_share=0.5), Round(0.5, MANY_QUESTIONS, held_share=0.0))
+
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """How the model is trained."""
@@ -68,7 +71,7 @@ class Recipe:
     threads: int = 1
     save_every_steps: int = 100
     """A usable model is in the folder early and every so often."""
-    rounds: tuple[Round, ...] = (Round(1.0, FEW_QUESTIONS, held_share=0.5), Round(0.5, MANY_QUESTIONS, held_share=0.0))
+    rounds: tuple[Round, ...] = ROUNDS
 
     def rate_share(self, step: int) -> float:
         """Gives the share of a round's peak rates at a step: a linear warm-up, then half a cosine down to zero."""
@@ -189,17 +192,22 @@ def finish(shape: Shape, recipe: Recipe, tokens: int, elapsed_s: float, folder: 
     """Measures the folder's weights and writes the card."""
     shipped = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     scores = score(shipped, AutoTokenizer.from_pretrained(folder), recipe.seed)
-    write_card(folder, Run(asdict(shape) | asdict(recipe), recipe.rounds[0].held_share, shipped.num_parameters(), tokens, elapsed_s), scores)
+    write_card(
+        folder,
+        Run(settings, len(recipe.rounds), recipe.rounds[0].held_share, shipped.num_parameters(), tokens, elapsed_s),
+        scores,
+    )
 
 
 def main() -> None:
     """Reads the command line."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.models.train", description="Train the model that ships with Penstock.")
-    parser.add_argument("--steps", type=int, default=DEFAULT_ROUND_STEPS, help="optimizer steps of each of the two rounds (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=DEFAULT_ROUND_STEPS, help="optimizer steps of a round (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, choices=(1, 2), default=len(ROUNDS), help="rounds to play (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the text and of the first weights (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=TINY, help="the folder to write (default: the shipped one)")
     arguments = parser.parse_args()
-    make(Shape(), Recipe(round_steps=arguments.steps, seed=arguments.seed), arguments.out)
+    make(Shape(), Recipe(round_steps=arguments.steps, seed=arguments.seed, rounds=ROUNDS[: arguments.rounds]), arguments.out)
 
 
 if __name__ == "__main__":
