@@ -19,8 +19,8 @@ library_name: transformers
 # Tiny
 
 A language model of {parameters_m:.2f} million parameters that ships with Penstock, so that a fresh checkout answers chats without a download.
-It tells short children's stories about a hero and a thing that you name, answers simple questions about the story that it told, and does a little small
-talk.
+It tells short children's stories about a hero and a thing that you name, answers simple questions about the story that it told, and does a little
+small talk.
 
 | | |
 |---|---|

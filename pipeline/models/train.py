@@ -192,11 +192,9 @@ def finish(shape: Shape, recipe: Recipe, tokens: int, elapsed_s: float, folder: 
     """Measures the folder's weights and writes the card."""
     shipped = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     scores = score(shipped, AutoTokenizer.from_pretrained(folder), recipe.seed)
-    write_card(
-        folder,
-        Run(settings, len(recipe.rounds), recipe.rounds[0].held_share, shipped.num_parameters(), tokens, elapsed_s),
-        scores,
-    )
+    settings = asdict(shape) | asdict(recipe)
+    run = Run(settings, len(recipe.rounds), recipe.rounds[0].held_share, shipped.num_parameters(), tokens, elapsed_s)
+    write_card(folder, run, scores)
 
 
 def main() -> None:
