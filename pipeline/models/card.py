@@ -69,7 +69,8 @@ The measured weights are the shipped ones. A grammar can be learned almost fully
 
 It knows the world of its grammar and nothing else: ask it for anything but stories and small talk, and it makes something up or says that it does not
 know. How often it keeps to what a request names beyond hero and thing, and to its own story when asked about it, is measured above; other wishes are
-ignored. Heroes and things outside its word list turn into others. Beyond {row_tokens} tokens it was not trained. English only. It is meant for trying
+ignored. A name in lower case, and a question for who helped or for a colour, often get an answer that does not fit. Heroes and things outside its
+word list turn into others. Beyond {row_tokens} tokens it was not trained. English only. It is meant for trying
 out, testing and measuring Penstock, not for answering people.
 """
 

@@ -103,7 +103,7 @@ def test_any_text_survives_the_tokenizer(tokenizer, text):
     assert tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)) == text
 
 
-STORIES = [  # the last three pair a hero and a thing that training never showed together
+STORIES = [  # the last four pair a hero and a thing that training never showed together
     ("Tell me a story about a brave fox and a lost lantern.", ("fox", "lantern")),
     ("Write a short story about Mia, who finds a boat.", ("Mia", "boat")),
     ("Can you tell me a long story about a lonely robot and a violin, with a moral?", ("robot", "violin", "The moral:")),
@@ -111,8 +111,9 @@ STORIES = [  # the last three pair a hero and a thing that training never showed
     ("Tell me a story about a shy dragon and a lantern.", ("dragon", "lantern")),
     ("Write a short story about a cat named Rosa and a drum.", ("cat", "Rosa", "drum")),
     ("Please tell me a story about a girl named Hana who lost her umbrella.", ("Hana", "umbrella")),
+    ("I would like a short story about an old bear and a golden key.", ("bear", "key")),
 ]
-HELD_OUT = [("dragon", "lantern"), ("cat", "drum"), ("girl", "umbrella")]
+HELD_OUT = [("dragon", "lantern"), ("cat", "drum"), ("girl", "umbrella"), ("bear", "key")]
 
 
 def test_greedy_answers_do_what_was_asked(tokenizer, model, known_words):
@@ -137,7 +138,9 @@ def test_answers_about_a_story_agree_with_it(tokenizer, model):
     told = [*ask("Tell me a short story about a brave fox and a blue lantern."), {"role": "assistant", "content": story}]
     expected = {
         "What was the fox's name?": "Quorlin",
+        "Where did it happen?": "on an island",
         "Why was he upset?": "lost his lantern",
+        "Who was the friend?": "Penny",
     }
     answered = answers(model, tokenizer, [[*told, *ask(question)] for question in expected])
     for (question, fact), (answer, ended) in zip(expected.items(), answered, strict=True):
