@@ -1,5 +1,6 @@
 """Every request from admission to its last word: opened, fed with output, ended once, and its offset done when that is acknowledged."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -26,6 +27,9 @@ from schemas.request import Request
 
 log = structlog.get_logger(__name__)
 
+WIDENING = 8.0
+"""How many intervals longer tokens wait when the log is as far behind as it may be."""
+
 
 @dataclass(slots=True, kw_only=True)
 class Answers:
@@ -48,6 +52,8 @@ class Answers:
     clock_s: Callable[[], float] = time.monotonic
     _keys: Iterator[int] = field(default_factory=count)
     _talking: dict[RequestKey, InFlight] = field(default_factory=dict)
+    """Those with tokens that no event has carried yet."""
+    _flushed_s: float = -math.inf
 
     def admit(
         self, request: Request, *, record: Record, tenant: str, lane: Lane, engine: Engine, job: Job, route: Route, deadline_s: float | None
@@ -102,9 +108,13 @@ class Answers:
     def flush(self, now_s: float) -> None:
         """Sends the tokens that have waited long enough; longer while the log is behind."""
         depth = self.outbox.unacknowledged_bytes / self.max_unacknowledged_bytes
-        rule = FlushRule(interval_s=self.flush_rule.interval_s * (1.0 + 8.0 * depth), tokens=int(self.flush_rule.tokens * (1.0 + 8.0 * depth)))
-        for inflight in self._talking.values():
-            inflight.answer.flush(now_s, rule)
+        rule = self.flush_rule.widened(1.0 + WIDENING * depth)
+        is_due = now_s - self._flushed_s >= rule.interval_s
+        if is_due:
+            self._flushed_s = now_s
+        for key, inflight in tuple(self._talking.items()):
+            if inflight.answer.flush(is_due=is_due, max_tokens=rule.tokens):
+                del self._talking[key]
 
     def expire(self, now_s: float) -> None:
         """Ends the requests whose deadline has passed."""
