@@ -83,7 +83,7 @@ class Worker:
         try:
             write_card(card, url)
             engines = load_engines(self._settings)
-            transport = open_transport(self._settings)
+            transport = open_transport(self._settings, producers_apart=True)
             try:
                 self._serve(transport, engines)
             finally:

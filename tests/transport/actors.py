@@ -27,13 +27,14 @@ class Recipe:
     servers: str | None
     session_timeout_s: float
     revoke_budget_s: float
+    producers_apart: bool = False
 
     def open(self) -> Transport:
         """Opens it."""
         if self.path is not None:
             return EmbeddedTransport(Path(self.path), session_timeout_s=self.session_timeout_s, revoke_budget_s=self.revoke_budget_s)
         settings = KafkaSettings(bootstrap_servers=self.servers or "", session_timeout_ms=int(self.session_timeout_s * 1_000))
-        return KafkaTransport(settings, revoke_budget_s=self.revoke_budget_s)
+        return KafkaTransport(settings, revoke_budget_s=self.revoke_budget_s, producers_apart=self.producers_apart)
 
 
 @dataclass

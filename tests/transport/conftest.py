@@ -77,17 +77,20 @@ def send(producer: Producer, records: list[tuple[Partition, Encoded]]) -> list[A
     return acknowledged
 
 
+def recipe_of(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Recipe:
+    """How to open a log of a kind: `embedded`, `kafka`, or `kafka-apart`, whose producers have processes of their own."""
+    if kind == "embedded":
+        return Recipe(path=str(tmp_path / "data" / "log.sqlite"), servers=None, session_timeout_s=1.5, revoke_budget_s=0.5)
+    servers = request.getfixturevalue("kafka_broker").bootstrap_servers
+    # 6 s is the shortest session that a broker allows as it comes
+    return Recipe(path=None, servers=servers, session_timeout_s=6.0, revoke_budget_s=2.0, producers_apart=kind == "kafka-apart")
+
+
 @pytest.fixture(params=["embedded", pytest.param("kafka", marks=pytest.mark.integration)])
 def log(request: pytest.FixtureRequest, tmp_path: Path, topic_prefix: str) -> Iterator[Log]:
     """The log that a claim is tested on: both kinds, one after the other."""
-    is_kafka = request.param == "kafka"
-    if is_kafka:  # 6 s is the shortest session that a broker allows as it comes
-        servers = request.getfixturevalue("kafka_broker").bootstrap_servers
-        recipe = Recipe(path=None, servers=servers, session_timeout_s=6.0, revoke_budget_s=2.0)
-    else:
-        recipe = Recipe(path=str(tmp_path / "data" / "log.sqlite"), servers=None, session_timeout_s=1.5, revoke_budget_s=0.5)
     with ExitStack() as stack:
-        yield Log(recipe, topic_prefix, is_kafka, stack)
+        yield Log(recipe_of(request.param, request, tmp_path), topic_prefix, request.param != "embedded", stack)
 
 
 @pytest.fixture

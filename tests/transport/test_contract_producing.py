@@ -2,14 +2,17 @@
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
 from pipeline.transport.base import Acknowledged, Partition, ProducerFatal, RecordRejected, TopicSpec, TransportError, UnknownTopic
 from schemas.record import Encoded
 from tests.transport.actors import PATIENCE_S, until
-from tests.transport.conftest import Log, send
+from tests.transport.conftest import Log, recipe_of, send
 
 RECORDS = [
     Encoded(key=b"key", value=b"value", headers=(("name", b"1"), ("other", b"\x00\xff"), ("name", b"2"))),
@@ -19,6 +22,13 @@ RECORDS = [
     Encoded(key=None, value=None, headers=(("only", b"headers"),)),
     Encoded(key=b"\xff\xfe", value=bytes(range(256)) * 100),
 ]
+
+
+@pytest.fixture(params=["embedded", *(pytest.param(kind, marks=pytest.mark.integration) for kind in ("kafka", "kafka-apart"))])
+def log(request: pytest.FixtureRequest, tmp_path: Path, topic_prefix: str) -> Iterator[Log]:
+    """The log that a claim is tested on; Kafka with both of its producers."""
+    with ExitStack() as stack:
+        yield Log(recipe_of(request.param, request, tmp_path), topic_prefix, request.param != "embedded", stack)
 
 
 def test_a_record_arrives_as_it_was_sent(log: Log):

@@ -37,9 +37,10 @@ NOBODY = "127.0.0.1:9"  # the discard port: nothing listens there
 
 
 @contextmanager
-def connected(servers: str, **settings: object) -> Iterator[KafkaTransport]:
+def connected(servers: str, *, producers_apart: bool = False, **settings: object) -> Iterator[KafkaTransport]:
     """A transport, closed at the end."""
-    transport = KafkaTransport(KafkaSettings(bootstrap_servers=servers, **settings), revoke_budget_s=2.0)  # type: ignore[arg-type]
+    known = KafkaSettings(bootstrap_servers=servers, **settings)  # type: ignore[arg-type]
+    transport = KafkaTransport(known, revoke_budget_s=2.0, producers_apart=producers_apart)
     try:
         yield transport
     finally:
@@ -63,10 +64,11 @@ def own_threads() -> set[str]:
     return {thread.name for thread in threading.enumerate() if "kafka" in thread.name}
 
 
-def test_a_broker_that_dies_in_the_middle_loses_and_repeats_nothing(private_broker: PrivateBrokers):
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_broker_that_dies_in_the_middle_loses_and_repeats_nothing(private_broker: PrivateBrokers, apart: bool):
     """Killed and restarted under a stream of records: each is there once, in order, and acknowledged so; readers go on."""
     broker = private_broker()
-    with connected(broker.bootstrap_servers) as transport:
+    with connected(broker.bootstrap_servers, producers_apart=apart) as transport:
         transport.create([TopicSpec(name="topic", partitions=2)])
         outcomes: dict[int, Outcomes] = {0: [], 1: []}
         member = Member(transport.consumer("group", ["topic"]))
@@ -114,10 +116,11 @@ def test_a_broker_that_hangs_blocks_no_poll_and_every_wait_ends(private_broker: 
                 until(lambda: outcomes == [Acknowledged(partition, 3)])
 
 
-def test_closing_a_producer_under_an_outage_tells_those_who_wait(private_broker: PrivateBrokers):
+@pytest.mark.parametrize("apart", [False, True])
+def test_closing_a_producer_under_an_outage_tells_those_who_wait(private_broker: PrivateBrokers, apart: bool):
     """Every open acknowledgement hears of it, once, before `close` returns."""
     broker = private_broker()
-    with connected(broker.bootstrap_servers) as transport:
+    with connected(broker.bootstrap_servers, producers_apart=apart) as transport:
         transport.create([TopicSpec(name="topic", partitions=1)])
         producer = transport.producer()
         outcomes: Outcomes = []
@@ -161,10 +164,10 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
 
 
 @contextmanager
-def logged_in(broker: KafkaBroker, mechanism: str, password: str | None = None) -> Iterator[KafkaTransport]:
+def logged_in(broker: KafkaBroker, mechanism: str, password: str | None = None, *, producers_apart: bool = False) -> Iterator[KafkaTransport]:
     """A transport that logs in as the broker's user."""
     login = {"sasl_mechanism": mechanism, "sasl_username": broker.username, "sasl_password": password or broker.password}
-    with connected(broker.sasl_bootstrap_servers, security_protocol="SASL_PLAINTEXT", **login) as transport:
+    with connected(broker.sasl_bootstrap_servers, producers_apart=producers_apart, security_protocol="SASL_PLAINTEXT", **login) as transport:
         yield transport
 
 
@@ -188,24 +191,25 @@ def test_tls_reaches_the_broker_and_checks_who_it_is(secured: KafkaBroker):
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256"])
-def test_sasl_logs_in(secured: KafkaBroker, mechanism: str):
+@pytest.mark.parametrize("apart", [False, True])
+def test_sasl_logs_in(secured: KafkaBroker, mechanism: str, apart: bool):
     """Producer, reader and questions all log in as the same user."""
-    topic = f"sasl-{mechanism}"
+    topic = f"sasl-{mechanism}-{apart}"
     with connected(secured.bootstrap_servers) as transport:
         transport.create([TopicSpec(name=topic, partitions=1)])
     allow(secured, topic, kafka_admin.ACLOperation.READ, kafka_admin.ACLOperation.WRITE)
     partition = Partition(topic, 0)
-    with logged_in(secured, mechanism) as log, log.producer() as producer, log.reader(frozenset({partition})) as reader:
+    with logged_in(secured, mechanism, producers_apart=apart) as log, log.producer() as producer, log.reader(frozenset({partition})) as reader:
         send(producer, [(partition, record) for record in numbered(5)])
         member = Member(reader)
         until(lambda: len(member.records) == 5, member)
 
 
-@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256"])
-def test_a_wrong_password_is_said_and_not_shown(secured: KafkaBroker, mechanism: str, caplog: pytest.LogCaptureFixture):
+@pytest.mark.parametrize(("mechanism", "apart"), [("PLAIN", False), ("SCRAM-SHA-256", False), ("PLAIN", True)])
+def test_a_wrong_password_is_said_and_not_shown(secured: KafkaBroker, mechanism: str, apart: bool, caplog: pytest.LogCaptureFixture):
     """The error names the settings; neither it nor any log line, at any level, holds the password."""
     password = "wrong-horse-battery"
-    with caplog.at_level(logging.DEBUG), logged_in(secured, mechanism, password) as transport:
+    with caplog.at_level(logging.DEBUG), logged_in(secured, mechanism, password, producers_apart=apart) as transport:
         for use in (transport.producer, lambda: transport.ping(5.0), lambda: transport.describe(["topic"])):
             with pytest.raises(TransportError, match="sasl_password") as refused:
                 use()
@@ -292,7 +296,7 @@ def test_a_producer_that_can_never_send_again_says_so(shared: KafkaTransport, ka
 
 def test_a_limit_that_grew_is_noticed(shared: KafkaTransport, kafka_broker: KafkaBroker, topic_prefix: str, monkeypatch: pytest.MonkeyPatch):
     """Before it refuses a record on old news, the producer asks again."""
-    monkeypatch.setattr("pipeline.transport.kafka.producer.NEWS_S", 0.0)
+    monkeypatch.setattr("pipeline.transport.kafka.admission.NEWS_S", 0.0)
     topic = f"{topic_prefix}.grown"
     shared.create([TopicSpec(name=topic, partitions=1, config={"max.message.bytes": "1000"})])
     large = Encoded(key=None, value=b"x" * 5_000)

@@ -1,7 +1,6 @@
 """An idempotent Kafka producer."""
 
 import logging
-import math
 import threading
 import time
 from typing import Any, Self
@@ -18,23 +17,17 @@ from pipeline.transport.base import (
     ProducerFatal,
     RecordRejected,
     TransportError,
-    UnknownTopic,
 )
 from pipeline.transport.kafka.acknowledgements import Acknowledgements, Expected
-from pipeline.transport.kafka.admin import Admin
+from pipeline.transport.kafka.admission import MAX_REQUEST_BYTES, Admission
 from pipeline.transport.kafka.clients import Clients
 from pipeline.transport.kafka.errors import explain
-from pipeline.transport.murmur2 import partition_of
 from schemas.record import Encoded
 
-MAX_REQUEST_BYTES = 16 * 1024 * 1024
 BATCH_BYTES = 64 * 1024
 LINGER_S = 0.001  # a partition has one batch under way at a time, so records gather by themselves under load
 METADATA_TIMEOUT_S = 2.0
-NEWS_S = 10.0  # how old an answer may be on which a record is refused
 EXIT_TIMEOUT_S = 30.0
-
-_RECORD_OVERHEAD_BYTES, _HEADER_OVERHEAD_BYTES = 100, 10  # upper bounds of what the record format adds
 
 _log = logging.getLogger(__name__)
 
@@ -47,14 +40,10 @@ class _Null(Serializer):  # type: ignore[misc]  # the library has no types
 
 
 class IdempotentProducer:
-    """Sends records, each once and in order per partition.
+    """Sends records, each once and in order per partition."""
 
-    Any error of a batch that a retry cannot mend puts the library's idempotent producer into a state that it never
-    leaves, an oversized record included. So what can be refused beforehand is refused here.
-    """
-
-    def __init__(self, clients: Clients, admin: Admin):
-        self._admin = admin
+    def __init__(self, clients: Clients, admission: Admission):
+        self._admission = admission
         self._null = _Null()
         self._closed = False
         self._sending = threading.Lock()
@@ -82,7 +71,7 @@ class IdempotentProducer:
             RecordRejected: The record is too large for the topic, or the broker's ACLs do not let us write to it.
             ProducerFatal: The producer has to be rebuilt.
         """
-        self._admit(partition, record)
+        self._admission.admit(partition, record)
         if self._closed or self._is_fatal():
             raise ProducerFatal("the producer is closed or can never send again: make another")
         with self._sending:  # the order of the line has to be the order of the log
@@ -97,11 +86,11 @@ class IdempotentProducer:
 
     def partitions(self, topic: str) -> int:
         """How many partitions the topic has."""
-        return self._admin.info(topic).partitions
+        return self._admission.partitions(topic)
 
     def partition_for(self, topic: str, key: bytes) -> Partition:
         """Where a record with that key belongs."""
-        return Partition(topic, partition_of(key, self.partitions(topic)))
+        return self._admission.partition_for(topic, key)
 
     def flush(self, timeout_s: float) -> None:
         """Waits until everything sent was acknowledged or has failed.
@@ -157,29 +146,8 @@ class IdempotentProducer:
         except errors.IllegalStateError as error:
             raise ProducerFatal("the producer is closed: make another") from error
         except (errors.KafkaTimeoutError, ValueError) as error:  # the library does not find the partition
-            self._admin.info(partition.topic, max_age_s=0.0)
+            self._admission.ask_again(partition.topic)
             raise BrokerUnavailable(f"nothing is known of {partition.topic}/{partition.number} yet") from error
-
-    def _admit(self, partition: Partition, record: Encoded) -> None:
-        """Refuses what the cluster would refuse. What was asked long ago is asked again before it speaks against a record."""
-        refusal = self._refusal(partition, record, math.inf) and self._refusal(partition, record, NEWS_S)
-        if refusal:
-            raise refusal
-
-    def _refusal(self, partition: Partition, record: Encoded, max_age_s: float) -> TransportError | None:
-        name, number = partition
-        topic = self._admin.info(name, max_age_s)
-        if not 0 <= number < topic.partitions:
-            return UnknownTopic(f"{name} has {topic.partitions} partitions, there is no {number}")
-        if not topic.is_writable:
-            return RecordRejected(f"the broker's ACLs do not let us write to {name}")
-        size_bytes = _RECORD_OVERHEAD_BYTES + len(record.key or b"") + len(record.value or b"")
-        for header, value in record.headers:
-            size_bytes += _HEADER_OVERHEAD_BYTES + 4 * len(header) + len(value)
-        limit_bytes = min(topic.max_record_bytes, MAX_REQUEST_BYTES)
-        if size_bytes > limit_bytes:
-            return RecordRejected(f"record of about {size_bytes} bytes; {name} takes {limit_bytes}: raise max.message.bytes")
-        return None
 
     def _is_fatal(self) -> bool:
         return bool(self._kafka._transaction_manager.has_fatal_error())  # noqa: SLF001 -- the library tells nobody
@@ -193,7 +161,7 @@ class IdempotentProducer:
     def _failed(self, expected: Expected, error: Exception) -> None:
         failure = explain(error, f"producing to {expected.partition.topic}/{expected.partition.number}")
         if isinstance(failure, RecordRejected):  # what is known of the topic let it pass
-            self._admin.forget(expected.partition.topic)
+            self._admission.forget(expected.partition.topic)
         elif self._is_fatal():
             failure = ProducerFatal(f"{failure}: the producer can never send again")
         self._acks.settle(expected, failure)

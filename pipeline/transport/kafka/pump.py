@@ -24,7 +24,7 @@ from pipeline.transport.kafka.unreadable import Unreadable
 # Pausing a partition whose fetched records were taken in part makes the library lose sight of them: it never delivers nor
 # fetches again. So a poll takes all that was fetched, and the size of a fetch is the bound.
 ALL_RECORDS = 1_000_000_000
-POLL_S = 0.1  # how late a resumed partition may be; records wake the library's poll at once
+POLL_S = 0.25  # how late a resumed partition may be; records wake the library's poll at once. Each idle round takes the interpreter from the worker
 POSITION_TIMEOUT_S = 0.2
 PAUSE_S = 0.1
 MAX_POLL_GAP_S = 300.0  # a worker that does not poll for so long hangs: the pump stops too, and the library leaves the group

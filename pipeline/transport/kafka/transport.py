@@ -12,6 +12,8 @@ from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssi
 from pipeline.settings import KafkaSettings
 from pipeline.transport.base import Consumer, GroupLag, Partition, Producer, TopicSpec, TopicState, UnknownTopic
 from pipeline.transport.kafka.admin import Admin
+from pipeline.transport.kafka.admission import Admission
+from pipeline.transport.kafka.apart import ApartProducer
 from pipeline.transport.kafka.clients import CONNECT_TIMEOUT_S, Clients, Made
 from pipeline.transport.kafka.commits import Commits
 from pipeline.transport.kafka.consumer import PumpedConsumer
@@ -34,7 +36,7 @@ _READING = {
     "fetch_max_bytes": FETCH_BYTES,
     "max_partition_fetch_bytes": PARTITION_FETCH_BYTES,
     # A partition that is resumed is fetched once the fetch under way has returned, for which this is the longest wait.
-    "fetch_max_wait_ms": 100,
+    "fetch_max_wait_ms": 250,
     "metadata_max_age_ms": int(METADATA_MAX_AGE_S * 1_000),
     "metrics_enabled": False,
 }
@@ -47,13 +49,17 @@ class KafkaTransport:
         settings: How to reach it.
         revoke_budget_s: How long a member may keep a partition that it is asked to release.
         connect_timeout_s: How long anything new looks for a broker before it says that there is none.
+        producers_apart: Whether producers get a process of their own; worth its start to who has better uses for the interpreter.
     """
 
-    def __init__(self, settings: KafkaSettings, *, revoke_budget_s: float, connect_timeout_s: float = CONNECT_TIMEOUT_S):
+    def __init__(
+        self, settings: KafkaSettings, *, revoke_budget_s: float, connect_timeout_s: float = CONNECT_TIMEOUT_S, producers_apart: bool = False
+    ):
         self._settings = settings
         self._revoke_budget_s = revoke_budget_s
         self._clients = Clients(settings, connect_timeout_s)
         self._admin = Admin(self._clients)
+        self._producers_apart = producers_apart
 
     def producer(self) -> Producer:
         """A new producer.
@@ -61,7 +67,10 @@ class KafkaTransport:
         Raises:
             BrokerUnavailable: No broker answers in time.
         """
-        return IdempotentProducer(self._clients, self._admin)
+        admission = Admission(self._admin)
+        if self._producers_apart:
+            return ApartProducer(self._settings, admission, self._clients.timeout_s)
+        return IdempotentProducer(self._clients, admission)
 
     def consumer(self, group_id: str, topics: Sequence[str]) -> Consumer:
         """A new member of a group; it joins in the background.
