@@ -38,6 +38,7 @@ from schemas.request import Request
 
 ROUND_S = 600.0
 READY_S = 120.0
+CLOSE_S = 5.0
 
 
 def run_engine(engine: Engine, lines: list[dict[str, Any]]) -> Sample:
@@ -60,32 +61,40 @@ def run_engine(engine: Engine, lines: list[dict[str, Any]]) -> Sample:
     return Sample(tokens, time.monotonic() - started_s, tuple(first.values()))
 
 
-def run_kafka(transport: Transport, settings: Settings, lines: list[dict[str, Any]]) -> Sample:
-    """(b): every request is published at once; a reader of the reply topic sees the tokens come back."""
-    topics = settings.topics
-    with transport.producer() as producer:
-        partitions = frozenset(Partition(topics.chunks, number) for number in range(producer.partitions(topics.chunks)))
-        with transport.reader(partitions) as reader:
-            for partition, end in reader.end_offsets(partitions).items():
-                reader.seek(partition, end)
-            started_s = time.monotonic()
-            for line in lines:
-                key = line["custom_id"].encode()
-                producer.send(producer.partition_for(topics.requests, key), Encoded(key=key, value=json.dumps(line).encode()), _sent)
-            first: dict[bytes | None, float] = {}
-            tokens = ended = 0
-            while ended < len(lines):
-                if time.monotonic() - started_s > ROUND_S:
-                    raise TimeoutError(f"{ended} of {len(lines)} requests ended within {ROUND_S:.0f} s")
-                for record in reader.poll(0.05, 1_000):
-                    event = decode_event(record.key, record.value, record.headers).event
-                    if isinstance(event, Chunk):
-                        tokens += len(event.token_ids)
-                        first.setdefault(record.key, time.monotonic() - started_s)
-                    elif isinstance(event, Error):
-                        raise BY_CODE[event.code](event.message)
-                    ended += isinstance(event, End)
-            return Sample(tokens, time.monotonic() - started_s, tuple(first.values()))
+class Requester:
+    """(b): every request is published at once; a reader of the reply topic sees the tokens come back. Connected once, as a service would be."""
+
+    def __init__(self, transport: Transport, settings: Settings):
+        self._requests = settings.topics.requests
+        self._producer = transport.producer()
+        chunks = settings.topics.chunks
+        self._reader = transport.reader(frozenset(Partition(chunks, number) for number in range(self._producer.partitions(chunks))))
+
+    def run(self, lines: list[dict[str, Any]]) -> Sample:
+        """Publishes the lines and reads until each has ended."""
+        started_s = time.monotonic()
+        for line in lines:
+            key = line["custom_id"].encode()
+            self._producer.send(self._producer.partition_for(self._requests, key), Encoded(key=key, value=json.dumps(line).encode()), _sent)
+        first: dict[bytes | None, float] = {}
+        tokens = ended = 0
+        while ended < len(lines):
+            if time.monotonic() - started_s > ROUND_S:
+                raise TimeoutError(f"{ended} of {len(lines)} requests ended within {ROUND_S:.0f} s")
+            for record in self._reader.poll(0.05, 1_000):
+                event = decode_event(record.key, record.value, record.headers).event
+                if isinstance(event, Chunk):
+                    tokens += len(event.token_ids)
+                    first.setdefault(record.key, time.monotonic() - started_s)
+                elif isinstance(event, Error):
+                    raise BY_CODE[event.code](event.message)
+                ended += isinstance(event, End)
+        return Sample(tokens, time.monotonic() - started_s, tuple(first.values()))
+
+    def close(self) -> None:
+        """Lets go of both."""
+        self._producer.close(CLOSE_S)
+        self._reader.close(CLOSE_S)
 
 
 def _sent(ack: Acknowledged | TransportError) -> None:
@@ -134,13 +143,15 @@ def main() -> None:
             engine = load(model, settings.engine, device=settings.device, dtype=settings.dtype)
             engine.warm_up()
             transport = open_transport(settings)
+            requester = Requester(transport, settings)
             alone, through = [], []
             for number in range(-1, arguments.rounds):  # round -1 warms both up
                 a = run_engine(engine, workload.lines(name, f"a{number}"))
-                b = run_kafka(transport, settings, workload.lines(name, f"b{number}"))
+                b = requester.run(workload.lines(name, f"b{number}"))
                 if number >= 0:
                     alone.append(a)
                     through.append(b)
+            requester.close()
             transport.close()
         finally:
             worker.terminate()
