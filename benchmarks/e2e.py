@@ -1,6 +1,6 @@
 """What does Kafka cost? The same work (a) in process, engine only, and (b) through a real broker and a worker process.
 
-    python -m benchmarks.e2e [--model NAME=PATH] [--rounds 3] [--count 64]
+    python -m benchmarks.e2e [--model NAME=PATH] [--rounds 5] [--count 64]
 
 Rounds of (a) and (b) alternate, so that a machine whose speed drifts is fair to both; the ratio is taken round by round.
 The broker, the worker and the reader of (b) share the cores that (a) has for itself.
@@ -130,7 +130,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=f"tiny={TINY}", help="NAME=PATH of the model")
     parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--count", type=int, default=64)
     arguments = parser.parse_args()
     name, _, source = arguments.model.partition("=")

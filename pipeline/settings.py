@@ -65,36 +65,42 @@ class Group(BaseModel):
 class RequestTopic(Group):
     """A further topic to take requests from, on behalf of one tenant."""
 
-    topic: str = Field(pattern=TOPIC_NAME)
-    tenant: str = Field(min_length=1, max_length=128)
+    topic: str = Field(pattern=TOPIC_NAME, description="name of the topic")
+    tenant: str = Field(min_length=1, max_length=128, description="whose requests it carries")
 
 
 class Tenant(Group):
     """What one tenant may do. `reply_topics` are names or shell patterns (`team-a.*`) that its `reply_to` may name."""
 
-    reply_topics: tuple[str, ...] = ()
+    reply_topics: tuple[str, ...] = Field(default=(), description="topics or patterns that its reply_to may name")
 
 
 class KafkaSettings(Group):
     """How to reach Kafka. Security settings go to the client as they are."""
 
-    bootstrap_servers: str = "127.0.0.1:9092"
-    group_id: str = Field(default="penstock", min_length=1)
-    topic_prefix: str = Field(default=DEFAULT_PREFIX, pattern=TOPIC_NAME)
-    session_timeout_ms: int = Field(default=15_000, ge=1_000, le=300_000)
+    bootstrap_servers: str = Field(default="127.0.0.1:9092", description="brokers to start from: host:port, separated by commas")
+    group_id: str = Field(default="penstock", min_length=1, description="consumer group: workers of one group share the requests")
+    topic_prefix: str = Field(default=DEFAULT_PREFIX, pattern=TOPIC_NAME, description="what the names of all topics begin with")
+    session_timeout_ms: int = Field(default=15_000, ge=1_000, le=300_000, description="silence after which the group takes a worker for dead")
     partitions: int = Field(default=12, ge=1, le=1_000, description="partitions of the topics that `topics apply` creates")
     replication_factor: int = Field(default=-1, ge=-1, description="-1: the broker's default")
     create_topics: bool = Field(default=True, description="a worker creates the topics that are missing when it starts")
-    request_topics: tuple[RequestTopic, ...] = ()
-    security_protocol: str = Field(default="PLAINTEXT", pattern=r"^(PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL)$")
-    ssl_cafile: Path | None = None
-    ssl_certfile: Path | None = None
-    ssl_keyfile: Path | None = None
-    ssl_password: SecretStr | None = None
-    ssl_check_hostname: bool = True
-    sasl_mechanism: str | None = Field(default=None, pattern=r"^(PLAIN|SCRAM-SHA-256|SCRAM-SHA-512|GSSAPI|OAUTHBEARER)$")
-    sasl_username: str | None = None
-    sasl_password: SecretStr | None = None
+    request_topics: tuple[RequestTopic, ...] = Field(default=(), description="further topics to take requests from, each for one tenant")
+    security_protocol: str = Field(
+        default="PLAINTEXT", pattern=r"^(PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL)$", description="PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL"
+    )
+    ssl_cafile: Path | None = Field(default=None, description="certificates of the authorities to trust; unset: the system's")
+    ssl_certfile: Path | None = Field(default=None, description="the client's own certificate")
+    ssl_keyfile: Path | None = Field(default=None, description="its private key")
+    ssl_password: SecretStr | None = Field(default=None, description="password of the private key")
+    ssl_check_hostname: bool = Field(default=True, description="whether the broker's certificate must name its host")
+    sasl_mechanism: str | None = Field(
+        default=None,
+        pattern=r"^(PLAIN|SCRAM-SHA-256|SCRAM-SHA-512|GSSAPI|OAUTHBEARER)$",
+        description="PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, GSSAPI or OAUTHBEARER",
+    )
+    sasl_username: str | None = Field(default=None, description="who logs in")
+    sasl_password: SecretStr | None = Field(default=None, description="the password for it")
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -110,7 +116,7 @@ class KafkaSettings(Group):
 class HttpSettings(Group):
     """The worker's door for health and metrics."""
 
-    host: str = "127.0.0.1"
+    host: str = Field(default="127.0.0.1", description="address to listen on")
     port: int = Field(default=8080, ge=0, le=65_535, description="0: any free port")
 
 
@@ -122,7 +128,7 @@ class EngineSettings(Group):
     block_tokens: int = Field(default=16, ge=1, le=1_024, description="tokens per KV block")
     kv_cache_mib: int | None = Field(default=None, ge=1, description="KV cache; unset: what max_sequences need, within half the free memory")
     context_tokens: int | None = Field(default=None, ge=1, description="longest prompt and output together; unset: the model's own")
-    threads: int | None = Field(default=None, ge=1, description="compute threads; unset: the cores that the process may use")
+    threads: int | None = Field(default=None, ge=1, description="compute threads; unset: the cores that there are, one for small models")
     attempts: int = Field(default=2, ge=1, le=10, description="how often a request that fails in the engine is tried")
 
 
@@ -150,7 +156,7 @@ class LimitSettings(Group):
 class ModelSettings(Group):
     """One model to serve."""
 
-    name: str = Field(min_length=1, max_length=128)
+    name: str = Field(min_length=1, max_length=128, description="what requests call it")
     source: str = Field(min_length=1, description="folder or hub id")
     revision: str | None = Field(default=None, description="commit, tag or branch of a hub model")
 
@@ -158,8 +164,8 @@ class ModelSettings(Group):
 class LogSettings(Group):
     """Logging: never prompts, never outputs."""
 
-    level: str = Field(default="INFO", pattern=r"^(DEBUG|INFO|WARNING|ERROR)$")
-    format: LogFormat = LogFormat.AUTO
+    level: str = Field(default="INFO", pattern=r"^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR")
+    format: LogFormat = Field(default=LogFormat.AUTO, description="auto: lines for people on a terminal, JSON elsewhere")
 
 
 def _data_home() -> Path:
@@ -171,12 +177,12 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid", validate_default=True)
 
-    transport: TransportKind = TransportKind.KAFKA
-    data_dir: Path = Field(default_factory=_data_home)
-    device: DeviceChoice = DeviceChoice.AUTO
-    dtype: DtypeChoice = DtypeChoice.AUTO
-    models: tuple[ModelSettings, ...] = ()
-    tenants: Mapping[str, Tenant] = Field(default_factory=dict)
+    transport: TransportKind = Field(default=TransportKind.KAFKA, description="kafka, or embedded: a SQLite log on this machine")
+    data_dir: Path = Field(default_factory=_data_home, description="where the embedded log and a worker's card lie")
+    device: DeviceChoice = Field(default=DeviceChoice.AUTO, description="cuda, mps or cpu; auto: the first of them that is there")
+    dtype: DtypeChoice = Field(default=DtypeChoice.AUTO, description="auto: the checkpoint's where the device computes it natively, else float32")
+    models: tuple[ModelSettings, ...] = Field(default=(), description="models to serve; none: the small one that ships")
+    tenants: Mapping[str, Tenant] = Field(default_factory=dict, description="what each tenant may do, by name")
     kafka: KafkaSettings = KafkaSettings()
     http: HttpSettings = HttpSettings()
     engine: EngineSettings = EngineSettings()

@@ -28,6 +28,13 @@ def text_completion(head: StreamHead, choices: Sequence[Choice], usage: Usage) -
     return _body("text_completion", head, [{"text": choice.text} for choice in choices], choices, usage)
 
 
+def join_logprobs(first: dict[str, Any] | None, then: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Puts OpenAI's logprobs objects of consecutive tokens together: every member is a list over tokens."""
+    if first is None or then is None:
+        return then if first is None else first
+    return {name: (value or []) + (then.get(name) or []) if isinstance(value, list) else value for name, value in first.items()}
+
+
 def usage_object(usage: Usage) -> dict[str, int]:
     """OpenAI's usage object."""
     return {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens, "total_tokens": usage.total_tokens}

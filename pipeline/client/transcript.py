@@ -6,11 +6,10 @@ from functools import reduce
 from typing import NamedTuple
 
 from pipeline.client.outcome import Delta, Result, raised
-from pipeline.delivery.answer import join_logprobs
 from pipeline.delivery.fence import Fence
 from schemas.codec import ResultLine
 from schemas.events import Begin, Chunk, End, Error, Event, FinishReason, Reset
-from schemas.results import Choice, chat_completion, text_completion
+from schemas.results import Choice, chat_completion, join_logprobs, text_completion
 
 
 class Cursor(NamedTuple):

@@ -13,7 +13,7 @@ from schemas.codec import ResultLine, encode_event, encode_result, error_event
 from schemas.errors import PenstockError
 from schemas.events import Begin, Chunk, End, Event, FinishReason, Reset, StreamHead, Usage
 from schemas.request import Endpoint, Request
-from schemas.results import Choice, chat_completion, text_completion
+from schemas.results import Choice, chat_completion, join_logprobs, text_completion
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,10 +260,3 @@ def stream_head(request: Request) -> StreamHead:
         created=request.timestamp_ms // 1000,
         model=request.model,
     )
-
-
-def join_logprobs(first: dict[str, Any] | None, then: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Puts OpenAI's logprobs objects of consecutive tokens together: every member is a list over tokens."""
-    if first is None or then is None:
-        return then if first is None else first
-    return {name: (value or []) + (then.get(name) or []) if isinstance(value, list) else value for name, value in first.items()}

@@ -41,7 +41,7 @@ def load(
     if not resources.is_available(on):
         raise LoadError(f"{model.source}: there is no {on.type} device here; use --device auto")
     disable_progress_bar()
-    torch.set_num_threads(engine.threads or resources.cores())
+    torch.set_num_threads(engine.threads or resources.cores())  # to read and convert weights with
     network = _read_model(folder, model.source, on, dtype)
     return build(network, _read_vocabulary(folder, model.source), model, engine)
 
@@ -65,7 +65,8 @@ def build(network: Any, vocabulary: Vocabulary | None, model: ModelSettings, set
     )
     pool = BlockPool(size.blocks, block_tokens)
     attention = PagedAttention(shapes, blocks=size.blocks, block_tokens=block_tokens, dtype=network.dtype, device=network.device)
-    runner = Runner(network, attention, vocabulary=_vocabulary_size(network))
+    threads = settings.threads or resources.threads(network.num_parameters(), resources.cores())
+    runner = Runner(network, attention, vocabulary=_vocabulary_size(network), threads=threads)
     packer = Packer(
         rows=max(settings.max_sequences, verification.ROWS),
         blocks_per_sequence=pool.blocks_for(size.context_tokens),
@@ -74,7 +75,7 @@ def build(network: Any, vocabulary: Vocabulary | None, model: ModelSettings, set
     )
     verification.verify(network, runner, packer, pool, context_tokens=size.context_tokens, source=source)
     info = _describe(network, model, vocabulary=runner.vocabulary, context_tokens=size.context_tokens)
-    _log_loaded(info, network, size.bytes, size.blocks * block_tokens)
+    _log_loaded(info, network, threads, size.bytes, size.blocks * block_tokens)
     return TransformersEngine(
         info=info,
         preparation=Preparation(
@@ -159,7 +160,7 @@ def _read_vocabulary(folder: Path, source: str) -> Vocabulary | None:
     return Vocabulary(tokenizer)
 
 
-def _log_loaded(info: ModelInfo, network: Any, cache_bytes: int, cache_tokens: int) -> None:
+def _log_loaded(info: ModelInfo, network: Any, threads: int, cache_bytes: int, cache_tokens: int) -> None:
     log.info(
         "model loaded",
         model=info.name,
@@ -171,7 +172,7 @@ def _log_loaded(info: ModelInfo, network: Any, cache_bytes: int, cache_tokens: i
         kv_cache_mib=round(cache_bytes / MIB, 1),
         kv_cache_tokens=cache_tokens,
         context_tokens=info.context_tokens,
-        threads=torch.get_num_threads(),
+        threads=threads,
     )
 
 

@@ -9,12 +9,20 @@ from pipeline.engine.packing import PackedBatch
 
 
 class Runner:
-    """One model and its cache. `vocabulary` is how many ids both its embedding and its head know."""
+    """One model and its cache.
 
-    def __init__(self, model: nn.Module, attention: PagedAttention, *, vocabulary: int):
+    Args:
+        model: The network.
+        attention: Its cache.
+        vocabulary: How many ids both its embedding and its head know.
+        threads: Compute threads. Their number belongs to the process, so models that share one take turns in setting it.
+    """
+
+    def __init__(self, model: nn.Module, attention: PagedAttention, *, vocabulary: int, threads: int):
         self._model = model
         self.attention = attention
         self.vocabulary = vocabulary
+        self.threads = threads
 
     def run(self, batch: PackedBatch) -> Tensor:
         """Computes the batch and writes its keys and values; running it again gives the same.
@@ -22,6 +30,8 @@ class Runner:
         Returns:
             Logits, [samples, vocabulary], in the model's dtype. The output head runs at these places only.
         """
+        if torch.get_num_threads() != self.threads:
+            torch.set_num_threads(self.threads)
         self.attention.step = batch.attention
         with torch.inference_mode(), answering(self.attention):
             output = self._model(input_ids=batch.input_ids, position_ids=batch.position_ids, use_cache=False, logits_to_keep=batch.last)

@@ -31,7 +31,7 @@ def test_every_source_is_named(command: Command, tmp_path: Path, monkeypatch: py
     assert told["stream.flush_tokens"] == (7, "environment (PENSTOCK_STREAM)")
     assert told["kafka.partitions"] == (5, f"file ({file})")
     assert told["kafka.session_timeout_ms"] == (15_000, "default")
-    assert entries["kafka.partitions"]["about"]
+    assert all(entry["about"] for entry in entries.values())
     assert entries["kafka.partitions"]["variable"] == "PENSTOCK_KAFKA__PARTITIONS"
 
 

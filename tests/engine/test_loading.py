@@ -83,13 +83,15 @@ def test_precision_can_be_chosen(saved):
     assert len(ids_of(engine, [completion("water", max_tokens=4)])[0]) == 4
 
 
-def test_threads_are_the_cores_or_as_many_as_asked(saved, monkeypatch):
-    """The process takes no more than it may use."""
-    load(saved, settings=EngineSettings(threads=3, kv_cache_mib=1))
-    assert torch.get_num_threads() == 3
+def test_threads_are_as_many_as_asked_or_as_the_model_is_worth(saved, monkeypatch):
+    """The process takes no more than it may use, and a model of this size no more than one."""
     monkeypatch.setattr("pipeline.engine.resources.cores", lambda: 2)
-    load(saved, settings=EngineSettings(kv_cache_mib=1))
-    assert torch.get_num_threads() == 2
+    engines = [load(saved, settings=EngineSettings(threads=threads, kv_cache_mib=1)) for threads in (3, None)]
+    for engine, threads in zip(engines, (3, 1), strict=True):
+        ids_of(engine, [completion("water", max_tokens=2)])
+        assert torch.get_num_threads() == threads
+    ids_of(engines[0], [completion("water", max_tokens=2)])
+    assert torch.get_num_threads() == 3
 
 
 def test_the_log_names_sizes_and_no_prompt(saved, capfd):

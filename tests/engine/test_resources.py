@@ -111,3 +111,9 @@ def test_auto_takes_the_first_device_that_exists(monkeypatch, cuda, mps, device)
     assert resources.is_available(CUDA) is cuda
     assert resources.is_available(torch.device("mps")) is mps
     assert resources.is_available(CPU)
+
+
+@pytest.mark.parametrize(("parameters", "available", "threads"), [(2_400_000, 8, 1), (47_000_000, 2, 2), (47_000_000, 16, 5), (8 * 10**9, 16, 16)])
+def test_a_model_gets_the_threads_that_it_is_worth(parameters, available, threads):
+    """Small models run on one, large ones on all that there are."""
+    assert resources.threads(parameters, available) == threads
