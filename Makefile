@@ -27,7 +27,7 @@ test: lint typecheck unit integration ## Check style and types, run all tests (n
 
 .PHONY: unit
 unit: venv ## Run the tests that need no other process
-	$(PYTEST) -m "not integration and not slow and not gpu" $(ARGS)
+	$(PYTEST) -n auto --maxprocesses 8 -m "not integration and not slow and not gpu" $(ARGS)
 
 .PHONY: integration
 integration: venv broker ## Run the tests against a real Kafka broker and real processes

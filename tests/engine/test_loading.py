@@ -118,7 +118,7 @@ def test_the_log_names_sizes_and_no_prompt(saved, capfd):
         (lambda f: edit(f / "config.json", sub={"deep": [{"trust_remote_code": True}]}), r"own code \(trust_remote_code\)"),
         (lambda f: edit(f / "tokenizer_config.json", auto_map={"AutoTokenizer": ["code.T", None]}), r"tokenizer_config\.json asks to run"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_is_missing_broken_or_dangerous_is_refused(folder, break_it, reason, monkeypatch):
     """Each with its own reason, and never by running anything."""
