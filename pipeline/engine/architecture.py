@@ -1,7 +1,7 @@
 """Whether an architecture can be batched here: by what its configuration says, by what its layers ask for, and by trying.
 
 A packed row serves any decoder whose layers mix tokens through attention alone, and through the hook. Recurrent and linear
-attention, ALiBi and attention with masks of its own do not, and are refused.
+attention, ALiBi and attention with masks of its own do not, and run one sequence at a time (`serial`).
 """
 
 from collections.abc import Iterator
@@ -14,9 +14,12 @@ from pipeline.engine.attention.hook import NAME, Form, UnsupportedAttention, ans
 from pipeline.engine.attention.paged import LayerShape
 from pipeline.engine.load_error import LoadError
 
-WAY_OUT = "serve a decoder whose layers all attend through transformers' AttentionInterface (Llama, Qwen, Mistral, Gemma, GPT-2 and so on)"
 ROPE_BY_LENGTH = ("dynamic", "longrope")
 """Rotary variants whose frequencies follow the longest sequence of the batch, once it is past the original context."""
+
+
+class CannotBatch(LoadError):
+    """A model has to run one sequence at a time."""
 
 
 def context_limit(config: Any) -> int | None:
@@ -34,11 +37,12 @@ def check_config(config: Any, source: str) -> None:
     """Refuses what the configuration rules out.
 
     Raises:
-        LoadError: The architecture cannot be batched.
+        CannotBatch: The architecture cannot be batched.
+        LoadError: It cannot be served at all.
     """
     kind = config.model_type
     if getattr(config, "is_encoder_decoder", False):
-        raise refusal(source, kind, "it is an encoder-decoder")
+        raise LoadError(f"{source}: model type {kind!r} is an encoder-decoder, which is not served: serve a decoder (Llama, Qwen, GPT-2 and so on)")
     text = config.get_text_config(decoder=True)
     if "chunked_attention" in (getattr(text, "layer_types", None) or ()):
         raise refusal(source, kind, "its layers attend in chunks")
@@ -66,7 +70,7 @@ def survey(model: Any, source: str) -> dict[nn.Module, LayerShape]:
     """Runs two tokens through the model and learns what its attention layers keep, in order.
 
     Raises:
-        LoadError: A layer does not go through the hook, or asks it for what is not served.
+        CannotBatch: A layer does not go through the hook, or asks it for what is not served.
     """
     config = model.config
     text = config.get_text_config(decoder=True)
@@ -119,6 +123,6 @@ def _rope_parameters(config: Any) -> Iterator[dict[str, Any]]:
         yield from (value for value in rope.values() if isinstance(value, dict))
 
 
-def refusal(source: str, kind: str, reason: str) -> LoadError:
-    """The one error that says why an architecture is not served, and what is."""
-    return LoadError(f"{source}: model type {kind!r} cannot be batched: {reason}; {WAY_OUT}")
+def refusal(source: str, kind: str, reason: str) -> CannotBatch:
+    """The one error that says why an architecture is not batched."""
+    return CannotBatch(f"{source}: model type {kind!r} cannot be batched: {reason}")

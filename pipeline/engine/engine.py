@@ -12,9 +12,8 @@ import torch
 from pipeline.engine.base import EngineStats, Job, ModelInfo, RequestKey, StepOutput
 from pipeline.engine.choice import Choice
 from pipeline.engine.detokenizer import detokenizer
-from pipeline.engine.packing import Packer
+from pipeline.engine.execution import Execution
 from pipeline.engine.preparation import Preparation
-from pipeline.engine.runner import Runner
 from pipeline.engine.sampler import NOT_A_NUMBER, Draws, Sampler
 from pipeline.engine.stops import StopStrings
 from pipeline.engine.vocabulary import Vocabulary
@@ -49,16 +48,14 @@ class TransformersEngine:
         info: ModelInfo,
         preparation: Preparation,
         scheduler: Scheduler,
-        packer: Packer,
-        runner: Runner,
+        execution: Execution,
         sampler: Sampler,
         vocabulary: Vocabulary | None,
     ):
         self._info = info
         self._preparation = preparation
         self._scheduler = scheduler
-        self._packer = packer
-        self._runner = runner
+        self._execution = execution
         self._sampler = sampler
         self._vocabulary = vocabulary
         self._requests: dict[RequestKey, list[Sequence]] = {}
@@ -97,10 +94,10 @@ class TransformersEngine:
         batch = self._scheduler.plan()
         self._batch_sequences, self._batch_tokens = batch.sequences, batch.tokens
         for sequence in batch.admitted:
-            self._packer.admit(sequence)
+            self._execution.admit(sequence)
             self._sampler.admit(sequence, self._choices[sequence].work)
         for sequence in batch.grown:
-            self._packer.grow(sequence)
+            self._execution.grow(sequence)
         failed: dict[Sequence, str] = {}
         outputs: list[StepOutput] = []
         for ran in self._run(batch, failed) if batch.sequences else ():
@@ -135,7 +132,7 @@ class TransformersEngine:
 
     def close(self) -> None:
         """Frees the device's memory; the engine is of no use afterwards."""
-        self._runner.close()
+        self._execution.close()
 
     def _run(self, batch: Batch, failed: dict[Sequence, str]) -> list[_Ran]:
         """Computes and samples a batch. Where that raises, its halves are tried, down to the sequence at fault.
@@ -143,8 +140,8 @@ class TransformersEngine:
         Nothing has advanced before, and what was written to the cache is written again, so trying again is safe.
         """
         try:
-            packed = self._packer.pack(batch.decodes, batch.prefills)
-            return [_Ran(batch, packed.samples, self._sampler.sample(self._runner.run(packed), packed.samples))]
+            samples, logits = self._execution.run(batch.decodes, batch.prefills)
+            return [_Ran(batch, samples, self._sampler.sample(logits, samples))]
         except torch.AcceleratorError:  # sticky: nothing runs on this device any more
             raise
         except Exception as error:  # noqa: BLE001 -- the one place where a request's fault is told from the engine's
@@ -176,7 +173,7 @@ class TransformersEngine:
 
     def _fail(self, sequence: Sequence, reason: str) -> StepOutput:
         """Ends the whole request of a sequence that failed; what it left in the cache must not reach whoever gets its blocks."""
-        self._runner.attention.clear(sequence.block_table)
+        self._execution.clear(sequence)
         self.cancel(sequence.key)
         return StepOutput(key=sequence.key, index=sequence.index, error=EngineError(f"the engine failed on this request: {reason}"))
 

@@ -13,19 +13,29 @@ from pipeline.engine.attention.hook import NAME
 from pipeline.engine.attention.paged import PagedAttention
 from pipeline.engine.base import ModelInfo
 from pipeline.engine.engine import TransformersEngine
+from pipeline.engine.execution import Execution, PagedExecution
 from pipeline.engine.load_error import LoadError
 from pipeline.engine.packing import Packer
 from pipeline.engine.preparation import Preparation
 from pipeline.engine.prompts import Prompts
 from pipeline.engine.runner import Runner
 from pipeline.engine.sampler import Sampler
-from pipeline.engine.sizing import MIB, plan_cache
+from pipeline.engine.serial import verification as serial_verification
+from pipeline.engine.serial.execution import SerialExecution
+from pipeline.engine.sizing import MIB, choose_context, plan_cache
 from pipeline.engine.vocabulary import Vocabulary
 from pipeline.scheduling.blocks import BlockPool
 from pipeline.scheduling.scheduler import Scheduler
 from pipeline.settings import DeviceChoice, DtypeChoice, EngineSettings, ModelSettings
 
 log = structlog.get_logger(__name__)
+
+OWN_ATTENTION = "eager"
+"""What a model without the hook attends with: every architecture has it."""
+SERIAL_ROWS = 8
+"""Sequences that run by turns where they cannot be batched: nobody waits for the end of all others, and what they keep stays small."""
+SERIAL_CONTEXT_TOKENS = 4096
+"""Longest context where the config names none, as for recurrent models."""
 
 
 def load(
@@ -42,8 +52,12 @@ def load(
         raise LoadError(f"{model.source}: there is no {on.type} device here; use --device auto")
     disable_progress_bar()
     torch.set_num_threads(engine.threads or resources.cores())  # to read and convert weights with
-    network = _read_model(folder, model.source, on, dtype)
-    return build(network, _read_vocabulary(folder, model.source), model, engine)
+    vocabulary = _read_vocabulary(folder, model.source)
+    try:
+        return build(_read_model(folder, model.source, on, dtype, NAME), vocabulary, model, engine)
+    except architecture.CannotBatch as reason:
+        log.warning("model_not_batched", model=model.name, detail=f"{reason}; it runs one sequence at a time, much slower")
+    return build_serial(_read_model(folder, model.source, on, dtype, OWN_ATTENTION), vocabulary, model, engine)
 
 
 def build(network: Any, vocabulary: Vocabulary | None, model: ModelSettings, settings: EngineSettings) -> TransformersEngine:
@@ -76,19 +90,50 @@ def build(network: Any, vocabulary: Vocabulary | None, model: ModelSettings, set
     verification.verify(network, runner, packer, pool, context_tokens=size.context_tokens, source=source)
     info = _describe(network, model, vocabulary=runner.vocabulary, context_tokens=size.context_tokens)
     _log_loaded(info, network, threads, size.bytes, size.blocks * block_tokens)
+    scheduler = Scheduler(pool, max_sequences=settings.max_sequences, token_budget=settings.token_budget)
+    return _engine(network, vocabulary, info, scheduler, PagedExecution(packer, runner), rows=settings.max_sequences)
+
+
+def build_serial(network: Any, vocabulary: Vocabulary | None, model: ModelSettings, settings: EngineSettings) -> TransformersEngine:
+    """Makes an engine of a causal language model in memory that cannot be batched: it runs one sequence at a time.
+
+    Raises:
+        LoadError: What it keeps of a sequence does not continue it.
+    """
+    limit_tokens = architecture.context_limit(network.config.get_text_config(decoder=True)) or SERIAL_CONTEXT_TOKENS
+    context_tokens = choose_context(limit_tokens, settings.context_tokens, model.source)
+    rows = min(settings.max_sequences, SERIAL_ROWS)
+    pool = BlockPool(rows, context_tokens)  # what a sequence keeps is the model's affair: room for as many as run
+    threads = settings.threads or resources.threads(network.num_parameters(), resources.cores())
+    execution = SerialExecution(network, vocabulary=_vocabulary_size(network), threads=threads)
+    serial_verification.verify(network, execution, context_tokens=context_tokens, source=model.source)
+    info = _describe(network, model, vocabulary=execution.vocabulary, context_tokens=context_tokens)
+    _log_loaded(info, network, threads, 0, rows * context_tokens)
+    scheduler = Scheduler(pool, max_sequences=rows, token_budget=rows + context_tokens)
+    return _engine(network, vocabulary, info, scheduler, execution, rows=rows)
+
+
+def _engine(
+    network: Any,
+    vocabulary: Vocabulary | None,
+    info: ModelInfo,
+    scheduler: Scheduler,
+    execution: Execution,
+    *,
+    rows: int,
+) -> TransformersEngine:
     return TransformersEngine(
         info=info,
         preparation=Preparation(
-            model=model.name,
+            model=info.name,
             vocabulary=info.vocabulary,
             context_tokens=info.context_tokens,
             end_ids=end_ids(network, vocabulary),
             prompts=None if vocabulary is None else Prompts(vocabulary),
         ),
-        scheduler=Scheduler(pool, max_sequences=settings.max_sequences, token_budget=settings.token_budget),
-        packer=packer,
-        runner=runner,
-        sampler=Sampler(rows=settings.max_sequences, vocabulary=info.vocabulary, device=network.device),
+        scheduler=scheduler,
+        execution=execution,
+        sampler=Sampler(rows=rows, vocabulary=info.vocabulary, device=network.device),
         vocabulary=vocabulary,
     )
 
@@ -120,25 +165,26 @@ def _describe(network: Any, model: ModelSettings, *, vocabulary: int, context_to
     )
 
 
-def _read_model(folder: Path, source: str, device: torch.device, dtype: DtypeChoice) -> Any:
+def _read_model(folder: Path, source: str, device: torch.device, dtype: DtypeChoice, attention: str) -> Any:
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:
         raise LoadError(f"{source}: its config.json cannot be read: {_first_line(error)}") from error
-    architecture.check_config(config, source)
+    if attention == NAME:
+        architecture.check_config(config, source)
     try:
         network, report = AutoModelForCausalLM.from_pretrained(
             folder,
             config=config,
             dtype=resources.pick_dtype(dtype, config.get_text_config(decoder=True).dtype, device),
-            attn_implementation=NAME,
+            attn_implementation=attention,
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
             output_loading_info=True,
         )
     except Exception as error:
-        if NAME in str(error):  # it has attention of its own, and does not know the hook
+        if attention == NAME and NAME in str(error):  # it has attention of its own, and does not know the hook
             raise architecture.refusal(source, config.model_type, "its layers do not attend through the hook") from error
         raise LoadError(f"{source}: transformers cannot load it: {_first_line(error)}") from error
     if missing := sorted(report["missing_keys"]):

@@ -44,7 +44,7 @@ def plan_cache(
     Raises:
         LoadError: There is no room for one block, or the context that is asked for is longer than the model's.
     """
-    context_tokens = _context(limit_tokens, engine.context_tokens, source)
+    context_tokens = choose_context(limit_tokens, engine.context_tokens, source)
     block_bytes = sum(shape.width for shape in shapes) * engine.block_tokens * number_bytes
     budget_bytes = free_bytes // 2 if engine.kv_cache_mib is None else engine.kv_cache_mib * MIB
     wanted = engine.max_sequences * -(-context_tokens // engine.block_tokens)
@@ -57,7 +57,12 @@ def plan_cache(
     return CacheSize(blocks, block_bytes, context_tokens)
 
 
-def _context(limit_tokens: int | None, asked_tokens: int | None, source: str) -> int:
+def choose_context(limit_tokens: int | None, asked_tokens: int | None, source: str) -> int:
+    """Settles the longest context: as asked, within the model's own.
+
+    Raises:
+        LoadError: It is longer than the model's, or neither says one.
+    """
     if asked_tokens is None:
         if limit_tokens is None:
             raise LoadError(f"{source}: its config names no context length: set engine.context_tokens")

@@ -55,7 +55,7 @@ def _worst_distance(model: Any, runner: Runner, packer: Packer, pool: BlockPool,
     while scheduler.has_work():
         for sequence, logits in _step(scheduler, packer, runner):
             place = sequence.tokens - 1
-            worst = max(worst, _distance(logits.float(), references[sequence.key][place]))
+            worst = max(worst, distance(logits.float(), references[sequence.key][place]))
             if len(sequence.output_ids) == OUTPUT_TOKENS - 1:
                 scheduler.finish(sequence)
             else:
@@ -78,6 +78,7 @@ def _step(scheduler: Scheduler, packer: Packer, runner: Runner) -> list[tuple[Se
     return list(zip(packed.samples, logits, strict=True))
 
 
-def _distance(logits: Tensor, reference: Tensor) -> float:
+def distance(logits: Tensor, reference: Tensor) -> float:
+    """How far logits are from those they should be, [vocabulary] both, as a share of the spread of these."""
     spread = (reference - reference.mean()).norm()
     return float((logits - reference).norm() / spread) if spread > 0 else float((logits - reference).norm())
