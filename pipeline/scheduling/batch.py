@@ -1,6 +1,6 @@
 """What one step computes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pipeline.scheduling.sequence import Sequence
 
@@ -23,13 +23,15 @@ class Chunk:
 class Batch:
     """The plan of one step: `decodes` compute their one pending token each, then come the chunks of prefill.
 
-    `admitted` got a row in this plan, `grown` a further block; both are named so that tables kept per row can follow.
+    `admitted` got a row in this plan, `grown` a further block; both are named so that tables kept per row can follow. `copies`
+    (from block, to block) come before anything is computed.
     """
 
     decodes: list[Sequence]
     prefills: list[Chunk]
     admitted: list[Sequence]
     grown: list[Sequence]
+    copies: list[tuple[int, int]] = field(default_factory=list)
 
     @property
     def sequences(self) -> int:

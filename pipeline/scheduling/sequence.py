@@ -1,5 +1,7 @@
 """What the scheduler keeps of one choice of one request, and the lane that it waits in."""
 
+from array import array
+from collections.abc import Iterator
 from collections.abc import Sequence as Tokens
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
@@ -21,6 +23,19 @@ class State(Enum):
     FINISHED = "finished"
 
 
+@dataclass(slots=True, eq=False)
+class Group:
+    """The choices of one request: one of them computes the prompt, the others share it.
+
+    Where `scores_prompt`, somebody wants the log-probabilities of the prompt's tokens: those of the first `scored_tokens` places
+    are known, and what comes after must be computed, not found.
+    """
+
+    members: list["Sequence"]
+    scores_prompt: bool = False
+    scored_tokens: int = 0
+
+
 @dataclass(slots=True, eq=False, kw_only=True)
 class Sequence:
     """One choice of one request, from its arrival to its end.
@@ -28,6 +43,9 @@ class Sequence:
     `computed_tokens` of its tokens (prompt, then output) have their keys and values in the blocks of `block_table`. The
     rest is computed next; once nothing is left but the token sampled last, each step computes that one and samples.
     `row` is its place among the running sequences, -1 while it has none.
+
+    With a `salt`, full blocks may be found and shared by sequences of the same salt; `pages` are the numbers under which its own,
+    from the first on, can be found.
     """
 
     key: int
@@ -41,6 +59,10 @@ class Sequence:
     row: int = -1
     state: State = State.WAITING
     rank: tuple[int, float, int] = (0, 0.0, 0)
+    salt: str | None = None
+    pages: list[int] = field(default_factory=list)
+    group: Group | None = None
+    _contents: list[bytes] = field(default_factory=list)
 
     @property
     def tokens(self) -> int:
@@ -51,6 +73,43 @@ class Sequence:
     def pending_tokens(self) -> int:
         """Tokens that must be computed before the next one can be sampled."""
         return len(self.prompt_ids) + len(self.output_ids) - self.computed_tokens
+
+    @property
+    def reusable_tokens(self) -> int:
+        """Tokens that need not be computed if somebody else has: not the last one, and nothing that is still to be scored."""
+        limit = self.tokens - 1
+        if self.group is not None and self.group.scores_prompt:
+            limit = min(limit, self.group.scored_tokens)
+        return limit
+
+    @property
+    def unscored_tokens(self) -> int:
+        """Places of the prompt whose log-probabilities are wanted and not known. That of the last one is the output's."""
+        group = self.group
+        return len(self.prompt_ids) - 1 - group.scored_tokens if group is not None and group.scores_prompt else 0
+
+    def donor(self) -> "Sequence | None":
+        """Finds another choice of the request that has the whole prompt in its blocks."""
+        return next((s for s in self._running_siblings() if s.computed_tokens >= len(self.prompt_ids)), None)
+
+    def awaits_donor(self) -> bool:
+        """Tells whether another choice is computing the prompt."""
+        return self.group is not None and self.donor() is None and next(self._running_siblings(), None) is not None
+
+    def _running_siblings(self) -> "Iterator[Sequence]":
+        members = () if self.group is None else self.group.members
+        return (s for s in members if s is not self and s.state is State.RUNNING)
+
+    def first_pages(self, count: int, block_tokens: int) -> Iterator[bytes]:
+        """Reads what the first `count` full blocks hold, one by one."""
+        return (self.page(number, block_tokens) for number in range(count))
+
+    def page(self, number: int, block_tokens: int) -> bytes:
+        """Reads what full block `number` holds; kept, since tokens are only ever added."""
+        contents = self._contents
+        for known in range(len(contents), number + 1):
+            contents.append(array("q", self.token_ids(known * block_tokens, block_tokens)).tobytes())
+        return contents[number]
 
     def token_ids(self, start: int, count: int) -> Tokens[int]:
         """Reads `count` token ids from position `start`, across the border of prompt and output."""

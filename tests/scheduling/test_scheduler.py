@@ -1,14 +1,9 @@
 """The scheduler's policy: budget, order, preemption, progress."""
 
-from collections import Counter
-
-from hypothesis import given
-from hypothesis import strategies as st
-
-from pipeline.scheduling.batch import Batch
-from pipeline.scheduling.blocks import BlockPool
-from pipeline.scheduling.scheduler import Scheduler
-from pipeline.scheduling.sequence import Lane, Sequence, State
+from pipeline.scheduling.budget import RECOVERY_STEPS
+from pipeline.scheduling.scheduler import SCORED_CHUNK_TOKENS
+from pipeline.scheduling.sequence import Group, Lane, Sequence, State
+from tests.scheduling.running import run, scheduler
 
 
 def sequence(key: int, prompt: int = 4, lane: Lane = Lane.DEFAULT, arrived_s: float = 0.0) -> Sequence:
@@ -16,35 +11,16 @@ def sequence(key: int, prompt: int = 4, lane: Lane = Lane.DEFAULT, arrived_s: fl
     return Sequence(key=key, prompt_ids=(key,) * prompt, lane=lane, arrived_s=arrived_s)
 
 
-def run(batch: Batch) -> list[Sequence]:
-    """Does what an engine does to the sequences of a batch; returns those that got a token."""
-    sampled = list(batch.decodes)
-    for s in batch.decodes:
-        s.computed_tokens += 1
-    for chunk in batch.prefills:
-        if chunk.samples:
-            sampled.append(chunk.sequence)
-        chunk.sequence.computed_tokens += chunk.count
-    for s in sampled:
-        s.output_ids.append(len(s.output_ids))
-    return sampled
-
-
-def scheduler(blocks: int = 64, block_tokens: int = 4, max_sequences: int = 8, token_budget: int = 32) -> Scheduler:
-    """A scheduler with a pool of its own."""
-    return Scheduler(BlockPool(blocks, block_tokens), max_sequences=max_sequences, token_budget=token_budget)
-
-
 def test_decodes_go_before_prefill_and_share_the_budget():
     """A stream that runs gets its token; a long prompt takes what is left of the budget."""
     s = scheduler(token_budget=16)
     s.add(first := sequence(1))
-    run(s.plan())
+    run(s, s.plan())
     s.add(second := sequence(2, prompt=100))
     batch = s.plan()
     assert batch.decodes == [first]
     assert [(c.sequence, c.start, c.count) for c in batch.prefills] == [(second, 0, 15)]
-    run(batch)
+    run(s, batch)
     batch = s.plan()
     assert [(c.start, c.count) for c in batch.prefills] == [(15, 15)]
     assert not batch.prefills[0].samples
@@ -63,7 +39,7 @@ def test_a_waiting_live_prompt_goes_before_a_flex_prefill_that_runs():
     """The flex prompt's next chunk gets only what the live prompt leaves."""
     s = scheduler(token_budget=16)
     s.add(flex := sequence(1, prompt=40, lane=Lane.FLEX))
-    run(s.plan())
+    run(s, s.plan())
     s.add(live := sequence(2, prompt=10))
     assert [(c.sequence, c.count) for c in s.plan().prefills] == [(live, 10), (flex, 6)]
 
@@ -73,7 +49,7 @@ def test_rows_never_outnumber_the_budget():
     s = scheduler(max_sequences=100, token_budget=16)
     for key in range(100):
         s.add(sequence(key, prompt=1))
-    run(s.plan())
+    run(s, s.plan())
     assert len(s.plan().decodes) == 16
 
 
@@ -83,7 +59,7 @@ def test_the_latest_of_the_lowest_lane_is_preempted_and_computes_again():
     s.add(first := sequence(1, prompt=4))
     s.add(second := sequence(2, prompt=4))
     while not s.preemptions_total:
-        run(batch := s.plan())
+        run(s, batch := s.plan())
     assert second.state is State.WAITING
     assert second not in batch.decodes
     assert second.computed_tokens == 0
@@ -103,7 +79,7 @@ def test_nobody_is_admitted_in_a_step_that_preempted():
     s.add(sequence(3, prompt=1))
     while not s.preemptions_total:
         batch = s.plan()
-        run(batch)
+        run(s, batch)
     assert not batch.admitted
 
 
@@ -111,10 +87,10 @@ def test_a_newcomer_leaves_every_running_sequence_a_block_to_grow():
     """Room for the newcomer alone is not enough: it would be preempted as soon as the others go on."""
     s = scheduler(blocks=6, block_tokens=4)
     s.add(first := sequence(1, prompt=8))
-    run(s.plan())
+    run(s, s.plan())
     s.add(second := sequence(2, prompt=16))
     assert s.pool.blocks_for(second.tokens) == s.pool.free
-    assert run(s.plan()) == [first]
+    assert run(s, s.plan()) == [first]
     assert second.state is State.WAITING
     s.finish(first)
     assert s.plan().admitted == [second]
@@ -125,12 +101,12 @@ def test_live_work_displaces_flex_when_no_row_is_free():
     s = scheduler(max_sequences=2)
     s.add(older := sequence(1, lane=Lane.FLEX, arrived_s=1.0))
     s.add(newer := sequence(2, lane=Lane.FLEX, arrived_s=2.0))
-    run(s.plan())
+    run(s, s.plan())
     s.add(live := sequence(3, arrived_s=3.0))
     batch = s.plan()
     assert batch.decodes == [older]
     assert newer.state is State.WAITING
-    run(batch)
+    run(s, batch)
     assert s.plan().admitted == [live]
 
 
@@ -139,10 +115,10 @@ def test_nothing_is_displaced_in_vain():
     s = scheduler(blocks=8, block_tokens=4)
     s.add(sequence(1, prompt=16, lane=Lane.DEFAULT))
     s.add(flex := sequence(2, prompt=4, lane=Lane.FLEX))
-    run(s.plan())
+    run(s, s.plan())
     s.add(sequence(3, prompt=24, lane=Lane.PRIORITY))
     s.running[0].lane = Lane.PRIORITY  # as if it had come with the same right
-    run(s.plan())
+    run(s, s.plan())
     assert flex.state is State.RUNNING
     assert s.preemptions_total == 0
 
@@ -152,7 +128,7 @@ def test_finishing_frees_whatever_the_sequence_holds():
     s = scheduler(max_sequences=1)
     s.add(runs := sequence(1))
     s.add(waits := sequence(2))
-    run(s.plan())
+    run(s, s.plan())
     assert s.waiting_tokens == 4
     s.finish(waits)
     s.finish(runs)
@@ -170,47 +146,140 @@ def test_token_ids_are_read_across_the_border_of_prompt_and_output():
     assert list(s.token_ids(3, 2)) == [4, 5]
 
 
-ARRIVALS = st.lists(
-    st.tuples(st.integers(0, 30), st.integers(1, 24), st.integers(1, 20), st.sampled_from(Lane), st.none() | st.integers(0, 15)),
-    min_size=1,
-    max_size=20,
-)
+def grouped(n: int, prompt: tuple[int, ...], **fields: object) -> list[Sequence]:
+    """The choices of one request."""
+    members = [Sequence(key=0, index=i, prompt_ids=prompt, **fields) for i in range(n)]
+    for member in members:
+        member.group = Group(members)
+    return members
 
 
-@given(arrivals=ARRIVALS, blocks=st.integers(11, 24), rows=st.integers(1, 6), budget=st.integers(1, 24))
-def test_every_sequence_ends_exactly_once_whatever_arrives_and_is_cancelled(arrivals, blocks, rows, budget):
-    """For any mix of arrivals, lanes and cancels: the budget holds, blocks are conserved, nobody starves, nobody ends twice."""
-    s = Scheduler(BlockPool(blocks, 4), max_sequences=rows, token_budget=budget)
-    wanted = {
-        key: (step, sequence(key, prompt, lane, float(step)), outputs, cancel) for key, (step, prompt, outputs, lane, cancel) in enumerate(arrivals)
-    }
-    ended: Counter[int] = Counter()
-    step = 0
-    while len(ended) < len(wanted):
-        for key, (arrives, seq, _, cancel) in wanted.items():
-            if arrives == step:
-                s.add(seq)
-            if cancel is not None and arrives + cancel == step and key not in ended:
-                s.finish(seq)
-                ended[key] += 1
-        preemptions = s.preemptions_total
+def test_a_prompt_that_begins_like_an_earlier_one_computes_the_rest():
+    """Full blocks are found while their holder runs and after it ended; the last token is computed even where all are known."""
+    s = scheduler()
+    first = Sequence(key=1, prompt_ids=tuple(range(12)), salt="")
+    s.add(first)
+    run(s, s.plan())
+    s.add(longer := Sequence(key=2, prompt_ids=(*range(12), 77, 78), salt=""))
+    batch = s.plan()
+    assert [(c.sequence, c.start, c.count) for c in batch.prefills] == [(longer, 12, 2)]
+    assert longer.block_table[:3] == first.block_table[:3]
+    run(s, batch)
+    first_blocks = list(first.block_table)
+    s.finish(first)
+    s.finish(longer)
+    s.add(same := Sequence(key=3, prompt_ids=tuple(range(12)), salt=""))
+    batch = s.plan()
+    assert [(c.start, c.count) for c in batch.prefills] == [(8, 4)]
+    assert same.block_table[:2] == first_blocks[:2]
+    assert (s.prefix_query_tokens_total, s.prefix_hit_tokens_total) == (12 + 14 + 12, 12 + 8)
+
+
+def test_nothing_is_shared_across_salts_or_without_one():
+    """Neither what another tenant computed is found, nor what somebody did who shares nothing."""
+    s = scheduler()
+    for key, salt in enumerate(("one", None, "two", None)):
+        s.add(newcomer := Sequence(key=key, prompt_ids=tuple(range(8)), salt=salt))
         batch = s.plan()
-        assert batch.tokens <= budget
-        assert batch.sequences <= rows
-        assert len({q.row for q in s.running}) == len(s.running)
-        for q in s.running:
-            assert s.pool.blocks_for(q.tokens) <= len(q.block_table) or q not in batch.decodes
-        if s.has_work():
-            assert batch.tokens > 0 or s.preemptions_total > preemptions, "a step without work makes room for the next"
-        for q in run(batch):
-            if len(q.output_ids) == wanted[q.key][2]:
-                s.finish(q)
-                ended[q.key] += 1
-        tables = [block for q in s.running for block in q.block_table]
-        assert len(tables) == len(set(tables)) == s.pool.used
-        assert s.waiting_tokens == sum(q.tokens for q in s.waiting)
-        step += 1
-        assert step < 5_000, "somebody starves"
-    assert set(ended.values()) == {1}
-    assert s.pool.used == 0
-    assert not s.has_work()
+        assert [(c.start, c.count) for c in batch.prefills] == [(0, 8)]
+        run(s, batch)
+        s.finish(newcomer)
+
+
+def test_a_preempted_sequence_computes_again_only_what_was_evicted():
+    """Its blocks are the last to be given away again, and what is still there is found."""
+    s = scheduler(blocks=6, block_tokens=4)
+    s.add(first := Sequence(key=1, prompt_ids=tuple(range(4)), salt=""))
+    s.add(second := Sequence(key=2, prompt_ids=tuple(range(10, 20)), salt=""))
+    while not s.preemptions_total:
+        run(s, s.plan())
+    tokens = second.tokens
+    s.finish(first)
+    batch = s.plan()
+    (chunk,) = batch.prefills
+    assert chunk.sequence is second
+    assert chunk.start >= 8
+    assert chunk.start + chunk.count == tokens
+
+
+def test_choices_share_the_prompts_blocks_and_copy_the_last():
+    """One computes the prompt; the others wait for it, then share its full blocks, copy the begun one and compute one token each."""
+    s = scheduler()
+    members = grouped(3, tuple(range(10)))
+    for member in members:
+        s.add(member)
+    batch = s.plan()
+    assert batch.admitted == members[:1]
+    run(s, batch)
+    batch = s.plan()
+    assert batch.decodes == members
+    assert batch.prefills == []
+    assert {tuple(m.block_table[:2]) for m in members} == {tuple(members[0].block_table[:2])}
+    assert len({m.block_table[2] for m in members}) == 3
+    assert batch.copies == [(members[0].block_table[2], m.block_table[2]) for m in members[1:]]
+    assert [m.computed_tokens for m in members] == [10, 9, 9]
+    s.pool.check([m.block_table for m in members])
+
+
+def test_a_choice_computes_the_prompt_itself_when_no_other_has_it():
+    """Those that had it are gone, and nothing is found: it begins at the beginning."""
+    s = scheduler()
+    members = grouped(2, tuple(range(10)))
+    for member in members:
+        s.add(member)
+    run(s, s.plan())
+    s.finish(members[0])
+    batch = s.plan()
+    assert [(c.sequence, c.start, c.count) for c in batch.prefills] == [(members[1], 0, 10)]
+    assert batch.copies == []
+
+
+def test_tokens_that_are_to_be_scored_are_computed_in_small_chunks_whatever_is_known():
+    """Finding them would give no log-probabilities, and each has logits over the whole vocabulary."""
+    prompt = tuple(range(SCORED_CHUNK_TOKENS + 40))
+    s = scheduler(blocks=200, token_budget=1_024)
+    s.add(Sequence(key=0, prompt_ids=prompt, salt=""))
+    run(s, s.plan())
+    scored = Sequence(key=1, prompt_ids=prompt, salt="")
+    scored.group = Group([scored], scores_prompt=True)
+    s.add(scored)
+    batch = s.plan()
+    assert [(c.start, c.count) for c in batch.prefills] == [(0, SCORED_CHUNK_TOKENS)]
+    scored.group.scored_tokens = SCORED_CHUNK_TOKENS
+    run(s, batch)
+    s._preempt(scored)
+    assert [(c.start, c.count) for c in s.plan().prefills] == [(SCORED_CHUNK_TOKENS, 40)]
+
+
+def test_a_shortage_of_memory_halves_steps_and_makes_the_last_in_rank_wait():
+    """Flex work goes first; the budget comes back step by step, and with it those who waited."""
+    s = scheduler(max_sequences=4, token_budget=16)
+    lanes = (Lane.FLEX, Lane.DEFAULT, Lane.FLEX, Lane.DEFAULT)
+    for key, lane in enumerate(lanes):
+        s.add(sequence(key, lane=lane))
+    run(s, s.plan())
+    s.relieve()
+    assert [q.lane for q in s.running] == [Lane.DEFAULT, Lane.DEFAULT]
+    assert s.budget.tokens == 8
+    for _ in range(10):
+        s.relieve()
+    assert (s.budget.tokens, s.budget.sequences, len(s.running)) == (1, 1, 1)
+    for _ in range(RECOVERY_STEPS * 6):
+        run(s, s.plan())
+    assert (s.budget.tokens, s.budget.sequences) == (16, 4)
+
+
+def test_what_is_discarded_is_neither_found_nor_kept():
+    """A sequence that failed leaves nothing for others; blocks that others hold stay theirs."""
+    s = scheduler()
+    s.add(bad := Sequence(key=0, prompt_ids=tuple(range(10)), salt=""))
+    run(s, s.plan())
+    s.add(other := Sequence(key=1, prompt_ids=tuple(range(10)), salt=""))
+    run(s, s.plan())
+    own = set(bad.block_table) - set(other.block_table)
+    assert set(s.discard([bad])) == own
+    assert bad.state is State.FINISHED
+    s.pool.check([other.block_table])
+    s.add(late := Sequence(key=2, prompt_ids=tuple(range(10)), salt=""))
+    run(s, s.plan())
+    assert not set(late.block_table) & set(other.block_table)
