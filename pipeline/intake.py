@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -89,7 +89,7 @@ class Intake:
             route = self.answers.routes.resolve(request.reply, tenant, self.answers.outbox.producer)
             if self._is_known(request, record, tenant, route):
                 return
-            engine, job = self._prepare(request)
+            engine, job = self._prepare(request, tenant)
         except PenstockError as error:
             is_dead = isinstance(error, (UnauthorizedReply, EngineError))
             self.answers.refuse(Refusal(error=error, origin=request.origin, reply=request.reply, dead_letter=is_dead), record, tenant)
@@ -118,12 +118,12 @@ class Intake:
             return True
         return False
 
-    def _prepare(self, request: Request) -> tuple[Engine, Job]:
+    def _prepare(self, request: Request, tenant: str) -> tuple[Engine, Job]:
         engine = self.engines.get(request.model)
         if engine is None:
             raise UnknownModel(f"no model of that name here; there is {', '.join(sorted(self.engines))}", param="model")
         try:
-            return engine, engine.prepare(request)
+            return engine, replace(engine.prepare(request), tenant=tenant)
         except PenstockError:
             raise
         except Exception as error:  # a template or tokenizer that chokes on one input must not take the neighbours along

@@ -129,6 +129,7 @@ class EngineSettings(Group):
     kv_cache_mib: int | None = Field(default=None, ge=1, description="KV cache; unset: what max_sequences need, within half the free memory")
     context_tokens: int | None = Field(default=None, ge=1, description="longest prompt and output together; unset: the model's own")
     threads: int | None = Field(default=None, ge=1, description="compute threads; unset: the cores that there are, one for small models")
+    prefix_cache: bool = Field(default=True, description="keep what was computed for prompts that begin alike, for each tenant by itself")
     attempts: int = Field(default=2, ge=1, le=10, description="how often a request that fails in the engine is tried")
 
 

@@ -46,6 +46,7 @@ class Metrics:
 
     def __init__(self) -> None:
         r = self.registry = CollectorRegistry()
+        self._followed: dict[Counter, int] = {}
         self.requests_running = Gauge("penstock_requests_running", "Requests in the running batch.", registry=r)
         self.requests_waiting = Gauge("penstock_requests_waiting", "Requests admitted and waiting for the batch.", registry=r)
         self.requests = Counter("penstock_requests", "Requests by how they ended.", ["outcome"], registry=r)
@@ -65,6 +66,8 @@ class Metrics:
         self.preemptions = Gauge("penstock_preemptions", "Sequences preempted since the start.", registry=r)
         self.kv_blocks_used = Gauge("penstock_kv_blocks_used", "KV blocks in use.", registry=r)
         self.kv_blocks_total = Gauge("penstock_kv_blocks_total", "KV blocks there are.", registry=r)
+        self.prefix_query_tokens = Counter("penstock_prefix_cache_query_tokens", "Tokens looked for in the prefix cache.", registry=r)
+        self.prefix_hit_tokens = Counter("penstock_prefix_cache_hit_tokens", "Tokens found there, which were not computed again.", registry=r)
         self.unacknowledged_bytes = Gauge("penstock_unacknowledged_bytes", "Bytes sent and not yet acknowledged by the log.", registry=r)
         self.events = Counter("penstock_events", "Records written to the log.", registry=r)
         self.dead_letters = Counter("penstock_dead_letters", "Records written to the dead letters.", ["code"], registry=r)
@@ -78,9 +81,16 @@ class Metrics:
         self.kv_blocks_used.set(sum(s.kv_blocks_used for s in stats))
         self.kv_blocks_total.set(sum(s.kv_blocks_total for s in stats))
         self.preemptions.set(sum(s.preemptions_total for s in stats))
+        self._follow(self.prefix_query_tokens, sum(s.prefix_query_tokens_total for s in stats))
+        self._follow(self.prefix_hit_tokens, sum(s.prefix_hit_tokens_total for s in stats))
 
     def observe_step(self, stats: EngineStats, seconds: float) -> None:
         """Records one engine step."""
         self.batch_sequences.observe(stats.batch_sequences)
         self.batch_tokens.observe(stats.batch_tokens)
         self.step_time.observe(seconds)
+
+    def _follow(self, counter: Counter, total: int) -> None:
+        """Brings a counter up to a total that engines keep."""
+        counter.inc(total - self._followed.get(counter, 0))
+        self._followed[counter] = total

@@ -23,7 +23,7 @@ Alternatives = Annotated[int, Field(ge=0, le=MAX_LOGPROBS)]
 _TOOLS = frozenset({"tools", "tool_choice", "functions", "function_call", "parallel_tool_calls", "web_search_options"})
 _CHAT_ONLY = frozenset({"audio", "modalities", "prediction", "reasoning_effort", "verbosity"})
 _ACCOUNT = frozenset({"store", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "moderation"})
-_COMPLETION_ONLY = frozenset({"best_of", "echo", "suffix"})
+_COMPLETION_ONLY = frozenset({"best_of", "suffix"})
 _VLLM = frozenset(
     {
         *("use_beam_search", "length_penalty", "include_stop_str_in_output", "skip_special_tokens", "spaces_between_special_tokens"),
@@ -139,12 +139,13 @@ class ChatBody(Generation):
 
 
 class CompletionBody(Generation):
-    """Body of `/v1/completions`. `top_logprobs`, chat's name, may repeat `logprobs`."""
+    """Body of `/v1/completions`. `top_logprobs`, chat's name, may repeat `logprobs`; with `echo` the answer begins with the prompt."""
 
     unsupported: ClassVar = _COMPLETION_ONLY | _ACCOUNT | _VLLM
 
     prompt: Annotated[Prompt, Field(repr=False)]
     logprobs: Alternatives | None = None
+    echo: bool = False
 
     @model_validator(mode="after")
     def _counts_agree(self) -> Self:

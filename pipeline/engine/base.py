@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from pipeline.scheduling.sequence import Lane
 from schemas.errors import PenstockError
 from schemas.events import FinishReason
+from schemas.pooled_results import Pooled
 from schemas.request import Request
 
 RequestKey = int
@@ -22,13 +23,15 @@ class Job:
     """A request made ready for one engine: validated, tokenised, its defaults filled in.
 
     `work` is the engine's own affair. `prompt_tokens` counts the prompt, `max_output_tokens` bounds the output of all
-    choices together; both serve admission and usage.
+    choices together; both serve admission and usage. `tenant` is set by the worker: what an engine keeps of one tenant's
+    prompts, no other's request may profit by.
     """
 
     prompt_tokens: int
     max_output_tokens: int
     choices: int
     work: Any
+    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +41,8 @@ class StepOutput:
     `text` is what may be shown now: it lacks what is held back as the possible start of a stop string or half a
     character. `token_ids` are new in this step, an end-of-sequence token included. A choice is over when `finish_reason`
     is set; the request is over when all its choices are, or at once when `error` is set, which ends every choice.
-    `logprobs` is OpenAI's object for these tokens, where asked for.
+    `logprobs` is OpenAI's object for these tokens, where asked for. A model that writes no text gives one output per request,
+    whose `pooled` is all of its answer.
     """
 
     key: RequestKey
@@ -46,6 +50,7 @@ class StepOutput:
     token_ids: tuple[int, ...] = ()
     text: str = ""
     logprobs: dict[str, Any] | None = None
+    pooled: Pooled | None = None
     finish_reason: FinishReason | None = None
     error: PenstockError | None = None
 
@@ -62,6 +67,8 @@ class EngineStats:
     batch_sequences: int = 0
     batch_tokens: int = 0
     preemptions_total: int = 0
+    prefix_query_tokens_total: int = 0
+    prefix_hit_tokens_total: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,13 +14,13 @@ from pipeline.engine.choice import Choice
 from pipeline.engine.detokenizer import detokenizer
 from pipeline.engine.execution import Execution
 from pipeline.engine.preparation import Preparation
-from pipeline.engine.sampler import NOT_A_NUMBER, Draws, Sampler
+from pipeline.engine.sampler import NOT_A_NUMBER, Draws, Sampler, TokenLogprobs
 from pipeline.engine.stops import StopStrings
 from pipeline.engine.vocabulary import Vocabulary
 from pipeline.engine.work import Work
-from pipeline.scheduling.batch import Batch
+from pipeline.scheduling.batch import Batch, Chunk
 from pipeline.scheduling.scheduler import Scheduler
-from pipeline.scheduling.sequence import Lane, Sequence
+from pipeline.scheduling.sequence import Group, Lane, Sequence
 from schemas.errors import EngineError
 from schemas.request import Request, SamplingParams
 
@@ -32,11 +32,13 @@ WARM_UP: RequestKey = -1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Ran:
-    """A part of a batch that went through: what was computed and what was sampled."""
+    """A part of a batch that went through: what was computed, what was sampled, and what the tokens of prompts scored."""
 
     batch: Batch
     samples: Seq[Sequence]
     draws: Draws
+    scored: Seq[Chunk]
+    scores: Seq[list[TokenLogprobs]]
 
 
 class TransformersEngine:
@@ -51,6 +53,7 @@ class TransformersEngine:
         execution: Execution,
         sampler: Sampler,
         vocabulary: Vocabulary | None,
+        prefix_cache: bool,
     ):
         self._info = info
         self._preparation = preparation
@@ -58,9 +61,11 @@ class TransformersEngine:
         self._execution = execution
         self._sampler = sampler
         self._vocabulary = vocabulary
+        self._prefix_cache = prefix_cache
         self._requests: dict[RequestKey, list[Sequence]] = {}
         self._choices: dict[Sequence, Choice] = {}
         self._batch_sequences = self._batch_tokens = 0
+        self._is_short_of_memory = False
 
     @property
     def info(self) -> ModelInfo:
@@ -74,10 +79,14 @@ class TransformersEngine:
     def add(self, key: RequestKey, job: Job, lane: Lane, now_s: float) -> None:
         """Queues one sequence per choice of the job."""
         work: Work = job.work
-        sequences = [Sequence(key=key, index=i, lane=lane, prompt_ids=work.prompt_ids, arrived_s=now_s) for i in range(job.choices)]
+        salt = job.tenant if self._prefix_cache else None
+        sequences = [Sequence(key=key, index=i, lane=lane, prompt_ids=work.prompt_ids, arrived_s=now_s, salt=salt) for i in range(job.choices)]
+        group = Group(list(sequences), scores_prompt=work.scores_prompt) if job.choices > 1 or work.scores_prompt else None
+        scores: list[TokenLogprobs] = []
         self._requests[key] = sequences
         for sequence in sequences:
-            self._choices[sequence] = Choice(sequence, work, self._vocabulary, detokenizer(self._vocabulary), StopStrings(work.sampling.stop))
+            sequence.group = group
+            self._choices[sequence] = Choice(sequence, work, self._vocabulary, detokenizer(self._vocabulary), StopStrings(work.sampling.stop), scores)
             self._scheduler.add(sequence)
 
     def cancel(self, key: RequestKey) -> None:
@@ -98,11 +107,15 @@ class TransformersEngine:
             self._sampler.admit(sequence, self._choices[sequence].work)
         for sequence in batch.grown:
             self._execution.grow(sequence)
+        if batch.copies:
+            self._execution.copy(batch.copies)
         failed: dict[Sequence, str] = {}
         outputs: list[StepOutput] = []
         for ran in self._run(batch, failed) if batch.sequences else ():
             outputs += self._advance(ran, failed)
         outputs += [self._fail(sequence, reason) for sequence, reason in failed.items() if sequence in self._choices]
+        if self._is_short_of_memory:
+            self._relieve()
         return outputs
 
     def stats(self) -> EngineStats:
@@ -117,6 +130,8 @@ class TransformersEngine:
             batch_sequences=self._batch_sequences,
             batch_tokens=self._batch_tokens,
             preemptions_total=scheduler.preemptions_total,
+            prefix_query_tokens_total=scheduler.prefix_query_tokens_total,
+            prefix_hit_tokens_total=scheduler.prefix_hit_tokens_total,
         )
 
     def warm_up(self) -> None:
@@ -137,24 +152,33 @@ class TransformersEngine:
     def _run(self, batch: Batch, failed: dict[Sequence, str]) -> list[_Ran]:
         """Computes and samples a batch. Where that raises, its halves are tried, down to the sequence at fault.
 
-        Nothing has advanced before, and what was written to the cache is written again, so trying again is safe.
+        Nothing has advanced before, and what was written to the cache is written again, so trying again is safe. Where memory
+        is short, a prompt that is alone in its step is tried in smaller chunks before it is at fault.
         """
         try:
-            samples, logits = self._execution.run(batch.decodes, batch.prefills)
-            return [_Ran(batch, samples, self._sampler.sample(logits, samples))]
+            return [self._compute(batch)]
         except torch.AcceleratorError:  # sticky: nothing runs on this device any more
             raise
         except Exception as error:  # noqa: BLE001 -- the one place where a request's fault is told from the engine's
-            if batch.sequences > 1:
-                return [ran for half in batch.halves() for ran in self._run(half, failed)]
-            _blame(batch.decodes[0] if batch.decodes else batch.prefills[0].sequence, error, failed)
-            return []
+            is_shortage = _is_shortage(error)
+            self._is_short_of_memory |= is_shortage
+            if batch.sequences == 1 and not (is_shortage and batch.tokens > 1):
+                _blame(batch.decodes[0] if batch.decodes else batch.prefills[0].sequence, error, failed)
+                return []
+        # Out here, where the exception is gone and what it held is free.
+        parts = batch.halves() if batch.sequences > 1 else (batch.shortened(),)
+        return [ran for part in parts for ran in self._run(part, failed)]
+
+    def _compute(self, batch: Batch) -> _Ran:
+        computed = self._execution.run(batch.decodes, batch.prefills)
+        samples, logits, scored = computed.samples, computed.logits, computed.scored
+        scores = self._sampler.score(logits[len(samples) :], scored) if scored else []
+        return _Ran(batch, samples, self._sampler.sample(logits[: len(samples)], samples), scored, scores)
 
     def _advance(self, ran: _Ran, failed: dict[Sequence, str]) -> Iterator[StepOutput]:
-        for sequence in ran.batch.decodes:
-            sequence.computed_tokens += 1
-        for chunk in ran.batch.prefills:
-            chunk.sequence.computed_tokens += chunk.count
+        self._scheduler.advance(ran.batch)
+        for chunk, scores in zip(ran.scored, ran.scores, strict=True):
+            self._choices[chunk.sequence].take_scores(scores)
         token_ids, logprobs = ran.draws.token_ids, ran.draws.logprobs
         self._sampler.record(ran.samples, token_ids)
         for place, (sequence, token) in enumerate(zip(ran.samples, token_ids, strict=True)):
@@ -173,9 +197,15 @@ class TransformersEngine:
 
     def _fail(self, sequence: Sequence, reason: str) -> StepOutput:
         """Ends the whole request of a sequence that failed; what it left in the cache must not reach whoever gets its blocks."""
-        self._execution.clear(sequence)
+        self._execution.wipe(self._scheduler.discard(self._requests[sequence.key]))
         self.cancel(sequence.key)
         return StepOutput(key=sequence.key, index=sequence.index, error=EngineError(f"the engine failed on this request: {reason}"))
+
+    def _relieve(self) -> None:
+        self._is_short_of_memory = False
+        self._scheduler.relieve()
+        torch.cuda.empty_cache()
+        log.warning("short_of_memory", token_budget=self._scheduler.budget.tokens, sequences=self._scheduler.budget.sequences)
 
     def _end(self, sequence: Sequence) -> None:
         self._scheduler.finish(sequence)
@@ -184,6 +214,11 @@ class TransformersEngine:
         siblings.remove(sequence)
         if not siblings:
             del self._requests[sequence.key]
+
+
+def _is_shortage(error: Exception) -> bool:
+    """Tells whether memory could not be had. On a processor torch has no class of its own for that."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (isinstance(error, RuntimeError) and "allocate memory" in str(error))
 
 
 def _blame(sequence: Sequence, error: Exception, failed: dict[Sequence, str]) -> None:

@@ -1,7 +1,7 @@
 """What computes a batch: all its sequences in one packed row over a paged cache, or each by itself."""
 
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from torch import Tensor
@@ -10,6 +10,21 @@ from pipeline.engine.packing import Packer
 from pipeline.engine.runner import Runner
 from pipeline.scheduling.batch import Chunk
 from pipeline.scheduling.sequence import Sequence
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Computed:
+    """What came of a batch.
+
+    Attributes:
+        samples: The sequences whose next token can be sampled.
+        logits: First theirs, then those of the places in `scored`, [samples + places, vocabulary], in the model's dtype.
+        scored: Runs of places in prompts whose next token is to be scored.
+    """
+
+    samples: list[Sequence]
+    logits: Tensor
+    scored: list[Chunk] = field(default_factory=list)
 
 
 class Execution(Protocol):
@@ -23,16 +38,16 @@ class Execution(Protocol):
         """Takes note of a sequence that got a further block."""
         ...
 
-    def run(self, decodes: Seq[Sequence], prefills: Seq[Chunk]) -> tuple[list[Sequence], Tensor]:
-        """Computes a batch; running the same one again gives the same.
-
-        Returns:
-            The sequences whose next token can be sampled, and their logits, [samples, vocabulary], in the model's dtype.
-        """
+    def copy(self, blocks: Seq[tuple[int, int]]) -> None:
+        """Copies blocks (from, to), before anything else is computed."""
         ...
 
-    def clear(self, sequence: Sequence) -> None:
-        """Wipes out what a sequence left behind that failed."""
+    def run(self, decodes: Seq[Sequence], prefills: Seq[Chunk]) -> Computed:
+        """Computes a batch; running the same one again gives the same."""
+        ...
+
+    def wipe(self, blocks: Seq[int]) -> None:
+        """Wipes out what sequences that failed left behind, in blocks that nobody holds now."""
         ...
 
     def close(self) -> None:
@@ -55,14 +70,18 @@ class PagedExecution:
         """Keeps its block table."""
         self.packer.grow(sequence)
 
-    def run(self, decodes: Seq[Sequence], prefills: Seq[Chunk]) -> tuple[list[Sequence], Tensor]:
+    def copy(self, blocks: Seq[tuple[int, int]]) -> None:
+        """Copies keys and values."""
+        self.runner.attention.copy(blocks)
+
+    def run(self, decodes: Seq[Sequence], prefills: Seq[Chunk]) -> Computed:
         """Packs and computes."""
         packed = self.packer.pack(decodes, prefills)
-        return packed.samples, self.runner.run(packed)
+        return Computed(packed.samples, self.runner.run(packed), packed.scored)
 
-    def clear(self, sequence: Sequence) -> None:
-        """Zeroes its blocks: what is no number must not reach whoever gets them."""
-        self.runner.attention.clear(sequence.block_table)
+    def wipe(self, blocks: Seq[int]) -> None:
+        """Zeroes the blocks: what is no number must not reach whoever gets them."""
+        self.runner.attention.clear(blocks)
 
     def close(self) -> None:
         """Lets go of weights and cache."""

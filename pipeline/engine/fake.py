@@ -31,6 +31,7 @@ class _Work:
     prompt_ids: tuple[int, ...]
     max_tokens: int
     sampling: SamplingParams
+    echo: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +47,8 @@ class FakeEngine:
     """Answers each prompt with words that follow from the prompt alone.
 
     The n-th output id is a hash of (prompt, choice, n), its text a word; after 4 to 63 words, again by hash, the answer ends
-    with an end-of-sequence token, which `ignore_eos` and `min_tokens` put off. `max_tokens`, `stop`, `stop_token_ids` and `n`
-    count; what only shapes a distribution (temperature, penalties, seed) is accepted and changes nothing. Log-probabilities
+    with an end-of-sequence token, which `ignore_eos` and `min_tokens` put off. `max_tokens`, `stop`, `stop_token_ids`, `echo` and
+    `n` count; what only shapes a distribution (temperature, penalties, seed) is accepted and changes nothing. Log-probabilities
     are refused. Sequences share steps under the real scheduler.
 
     Args:
@@ -106,7 +107,7 @@ class FakeEngine:
             prompt_tokens=len(prompt_ids),
             max_output_tokens=max_tokens * sampling.n,
             choices=sampling.n,
-            work=_Work(prompt_ids, max_tokens, sampling),
+            work=_Work(prompt_ids, max_tokens, sampling, _echo(body)),
         )
 
     def add(self, key: RequestKey, job: Job, lane: Lane, now_s: float) -> None:
@@ -136,10 +137,7 @@ class FakeEngine:
         if self._step_s:
             time.sleep(self._step_s)
         sampled = batch.decodes + [chunk.sequence for chunk in batch.prefills if chunk.samples]
-        for sequence in batch.decodes:
-            sequence.computed_tokens += 1
-        for chunk in batch.prefills:
-            chunk.sequence.computed_tokens += chunk.count
+        self._scheduler.advance(batch)
         return [self._extend(self._choices[sequence.key][sequence.index]) for sequence in sampled]
 
     def stats(self) -> EngineStats:
@@ -166,7 +164,8 @@ class FakeEngine:
         token = END_ID if ends else 1 + _mix(choice.seed + position) % (VOCABULARY - 1)
         sequence.output_ids.append(token)
         stopped = ends or (token in sampling.stop_token_ids and position >= sampling.min_tokens)
-        text = choice.stops.feed("" if stopped else word(token, position))
+        text = choice.work.echo if position == 0 else ""
+        text += choice.stops.feed("" if stopped else word(token, position))
         stopped = stopped or choice.stops.matched
         reason = FinishReason.STOP if stopped else FinishReason.LENGTH if position + 1 == choice.work.max_tokens else None
         if reason:
@@ -186,6 +185,13 @@ def word(token: int, position: int) -> str:
     """The text of an output id: its word, after a space unless it is the first."""
     text = WORDS[token % len(WORDS)]
     return " " + text if position else text
+
+
+def _echo(body: ChatBody | CompletionBody) -> str:
+    """What the answer begins with: the prompt, where that is asked for."""
+    if not (isinstance(body, CompletionBody) and body.echo):
+        return ""
+    return body.prompt if isinstance(body.prompt, str) else "".join(word(token, place) for place, token in enumerate(body.prompt))
 
 
 def _prompt_ids(body: ChatBody | CompletionBody) -> tuple[int, ...]:

@@ -11,11 +11,13 @@ from transformers.utils.logging import disable_progress_bar
 from pipeline.engine import architecture, checkpoint, resources, verification
 from pipeline.engine.attention.hook import NAME
 from pipeline.engine.attention.paged import PagedAttention
-from pipeline.engine.base import ModelInfo
+from pipeline.engine.base import Engine, ModelInfo
 from pipeline.engine.engine import TransformersEngine
 from pipeline.engine.execution import Execution, PagedExecution
 from pipeline.engine.load_error import LoadError
 from pipeline.engine.packing import Packer
+from pipeline.engine.pooling.loading import load_pooling
+from pipeline.engine.pooling.recipe import find_task
 from pipeline.engine.preparation import Preparation
 from pipeline.engine.prompts import Prompts
 from pipeline.engine.runner import Runner
@@ -40,8 +42,8 @@ SERIAL_CONTEXT_TOKENS = 4096
 
 def load(
     model: ModelSettings, engine: EngineSettings, *, device: DeviceChoice = DeviceChoice.AUTO, dtype: DtypeChoice = DtypeChoice.AUTO
-) -> TransformersEngine:
-    """Loads a model and makes an engine of it.
+) -> Engine:
+    """Loads a model and makes an engine of it: by what its checkpoint is for, one that generates or one that only reads.
 
     Raises:
         LoadError: It cannot be served; the message says why and what to do.
@@ -52,6 +54,8 @@ def load(
         raise LoadError(f"{model.source}: there is no {on.type} device here; use --device auto")
     disable_progress_bar()
     torch.set_num_threads(engine.threads or resources.cores())  # to read and convert weights with
+    if (task := find_task(folder)) is not None:
+        return load_pooling(folder, task, model, engine, device=on, dtype=dtype)
     vocabulary = _read_vocabulary(folder, model.source)
     try:
         return build(_read_model(folder, model.source, on, dtype, NAME), vocabulary, model, engine)
@@ -91,7 +95,9 @@ def build(network: Any, vocabulary: Vocabulary | None, model: ModelSettings, set
     info = _describe(network, model, vocabulary=runner.vocabulary, context_tokens=size.context_tokens)
     _log_loaded(info, network, threads, size.bytes, size.blocks * block_tokens)
     scheduler = Scheduler(pool, max_sequences=settings.max_sequences, token_budget=settings.token_budget)
-    return _engine(network, vocabulary, info, scheduler, PagedExecution(packer, runner), rows=settings.max_sequences)
+    return _engine(
+        network, vocabulary, info, scheduler, PagedExecution(packer, runner), rows=settings.max_sequences, prefix_cache=settings.prefix_cache
+    )
 
 
 def build_serial(network: Any, vocabulary: Vocabulary | None, model: ModelSettings, settings: EngineSettings) -> TransformersEngine:
@@ -110,7 +116,7 @@ def build_serial(network: Any, vocabulary: Vocabulary | None, model: ModelSettin
     info = _describe(network, model, vocabulary=execution.vocabulary, context_tokens=context_tokens)
     _log_loaded(info, network, threads, 0, rows * context_tokens)
     scheduler = Scheduler(pool, max_sequences=rows, token_budget=rows + context_tokens)
-    return _engine(network, vocabulary, info, scheduler, execution, rows=rows)
+    return _engine(network, vocabulary, info, scheduler, execution, rows=rows, prefix_cache=False)
 
 
 def _engine(
@@ -121,6 +127,7 @@ def _engine(
     execution: Execution,
     *,
     rows: int,
+    prefix_cache: bool,
 ) -> TransformersEngine:
     return TransformersEngine(
         info=info,
@@ -130,11 +137,13 @@ def _engine(
             context_tokens=info.context_tokens,
             end_ids=end_ids(network, vocabulary),
             prompts=None if vocabulary is None else Prompts(vocabulary),
+            scores_prompts=isinstance(execution, PagedExecution),
         ),
         scheduler=scheduler,
         execution=execution,
         sampler=Sampler(rows=rows, vocabulary=info.vocabulary, device=network.device),
         vocabulary=vocabulary,
+        prefix_cache=prefix_cache,
     )
 
 

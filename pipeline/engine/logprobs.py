@@ -1,5 +1,7 @@
 """Log-probabilities in OpenAI's words, for chat and for completions."""
 
+from collections.abc import Sequence as Seq
+from itertools import repeat
 from typing import Any
 
 from pipeline.engine.sampler import TokenLogprobs
@@ -23,6 +25,20 @@ def completion_logprobs(token_id: int, logprobs: TokenLogprobs, vocabulary: Voca
         "top_logprobs": [{own: logprobs.chosen} | top],
         "text_offset": [text_offset],
     }
+
+
+def prompt_logprobs(prompt_ids: Seq[int], scores: Seq[TokenLogprobs], offsets: Seq[int], vocabulary: Vocabulary | None) -> dict[str, Any]:
+    """The `logprobs` object of an echoed prompt. Nothing comes before its first token, so that one has no log-probability.
+
+    Args:
+        prompt_ids: The prompt.
+        scores: Of each token but the first.
+        offsets: Where each token's text begins.
+        vocabulary: What the tokens stand for.
+    """
+    first = {"tokens": [_text(prompt_ids[0], vocabulary)], "token_logprobs": [None], "top_logprobs": [None], "text_offset": [offsets[0]]}
+    parts = [first, *map(completion_logprobs, prompt_ids[1:], scores, repeat(vocabulary), offsets[1:])]
+    return {name: [value for part in parts for value in part[name]] for name in first}
 
 
 def _entry(token_id: int, logprob: float, vocabulary: Vocabulary | None) -> dict[str, Any]:

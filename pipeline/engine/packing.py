@@ -31,6 +31,7 @@ class PackedBatch:
         attention: The same batch as attention sees it.
         last: Places in the row whose logits are sampled from, [samples], int64.
         samples: The sequences that these belong to.
+        scored: Runs of places whose logits tell how likely the prompt's next token is; these places come after the sampled ones in `last`.
     """
 
     input_ids: Tensor
@@ -38,6 +39,7 @@ class PackedBatch:
     attention: AttentionStep
     last: Tensor
     samples: list[Sequence]
+    scored: list[Chunk]
 
 
 class Packer:
@@ -72,7 +74,8 @@ class Packer:
         tables = self._tables[:, :longest][np.fromiter((s.row for s in decodes), np.int64, len(decodes))]
         bucketed = [array for first, end, blocks in spans for array in (tables[first:end, :blocks].ravel(), positions[first:end] + 1)]
         contexts = [self._tables[chunk.sequence.row, : -(-(chunk.start + chunk.count) // self._block_tokens)] for chunk in prefills]
-        last = np.concatenate((np.arange(len(decodes)), ends[sampling] - 1))
+        scored, score_places = _scored(prefills, ends)
+        last = np.concatenate((np.arange(len(decodes)), ends[sampling] - 1, *score_places))
         row = self._row(decodes, positions, tables, prefills)
         input_ids, position_ids, slots, last_places, *rest = _upload([*row, last, *bucketed, *contexts], self._device)
         buckets = tuple(
@@ -89,6 +92,7 @@ class Packer:
             attention=AttentionStep(slots, buckets, chunks),
             last=last_places,
             samples=decodes + [prefills[i - 1].sequence for i in sampling],
+            scored=scored,
         )
 
     def _row(self, decodes: Seq[Sequence], positions: Numbers, tables: Numbers, prefills: Seq[Chunk]) -> tuple[Numbers, Numbers, Numbers]:
@@ -105,6 +109,20 @@ class Packer:
 
     def _slots(self, blocks: Numbers, positions: Numbers) -> Numbers:
         return blocks * self._block_tokens + positions % self._block_tokens
+
+
+def _scored(prefills: Seq[Chunk], ends: Numbers) -> tuple[list[Chunk], list[Numbers]]:
+    """Finds what of the chunks is to be scored, and where it lies in the row; `ends` has where each chunk begins, and the row's end."""
+    scored, places = [], []
+    for begins, chunk in zip(ends.tolist(), prefills, strict=False):
+        if (unscored := chunk.sequence.unscored_tokens) <= 0:
+            continue
+        last = len(chunk.sequence.prompt_ids) - 1
+        start, end = max(chunk.start, last - unscored), min(chunk.start + chunk.count, last)
+        if start < end:
+            scored.append(Chunk(chunk.sequence, start, end - start))
+            places.append(np.arange(start, end) - chunk.start + begins)
+    return scored, places
 
 
 def _spans(blocks: list[int], padding_blocks: int) -> list[tuple[int, int, int]]:

@@ -23,14 +23,16 @@ class Preparation:
         context_tokens: Longest prompt and output together.
         end_ids: The model's end-of-sequence tokens.
         prompts: Its tokenizer; None where it has none, and then only token ids are taken.
+        scores_prompts: Whether the log-probabilities of a prompt can be had.
     """
 
-    def __init__(self, *, model: str, vocabulary: int, context_tokens: int, end_ids: frozenset[int], prompts: Prompts | None):
+    def __init__(self, *, model: str, vocabulary: int, context_tokens: int, end_ids: frozenset[int], prompts: Prompts | None, scores_prompts: bool):
         self._model = model
         self._vocabulary = vocabulary
         self._context_tokens = context_tokens
         self._end_ids = end_ids
         self._prompts = prompts
+        self._scores_prompts = scores_prompts
 
     def prepare(self, request: Request) -> Job:
         """Validates and tokenises a request.
@@ -46,6 +48,9 @@ class Preparation:
         self._check_ids([token for token, _ in sampling.logit_bias], "logit_bias")
         if sampling.stop and self._prompts is None:
             raise UnsupportedField("the model has no tokenizer, so stop strings cannot be found: use stop_token_ids", param="stop")
+        echoes = isinstance(body, CompletionBody) and body.echo
+        if echoes and sampling.logprobs is not None and not self._scores_prompts:
+            raise UnsupportedField("this model has no log-probabilities of a prompt: leave out echo or logprobs", param="echo")
         param = "messages" if isinstance(body, ChatBody) else "prompt"
         prompt_ids = self._prompt_ids(body)
         if not prompt_ids:
@@ -54,7 +59,8 @@ class Preparation:
         left = self._context_tokens - len(prompt_ids)
         if left < 1:
             raise PromptTooLong(len(prompt_ids), self._context_tokens - 1, param=param)
-        work = self._work(prompt_ids, sampling, left, is_chat=isinstance(body, ChatBody))
+        echo = self._echo(body) if isinstance(body, CompletionBody) and body.echo else None
+        work = self._work(prompt_ids, sampling, left, echo=echo, is_chat=isinstance(body, ChatBody))
         return Job(prompt_tokens=len(prompt_ids), max_output_tokens=work.max_tokens * sampling.n, choices=sampling.n, work=work)
 
     def _prompt_ids(self, body: ChatBody | CompletionBody) -> tuple[int, ...]:
@@ -65,7 +71,13 @@ class Preparation:
             raise InvalidRequest("the model has no tokenizer: send a prompt of token ids to /v1/completions", param=param)
         return tuple(self._prompts.chat(body.messages) if isinstance(body, ChatBody) else self._prompts.text(str(body.prompt)))
 
-    def _work(self, prompt_ids: tuple[int, ...], sampling: SamplingParams, left: int, *, is_chat: bool) -> Work:
+    def _echo(self, body: CompletionBody) -> str:
+        """The prompt as text: as it was sent, or what its ids stand for."""
+        if isinstance(body.prompt, str):
+            return body.prompt
+        return "" if self._prompts is None else self._prompts.spell(body.prompt)
+
+    def _work(self, prompt_ids: tuple[int, ...], sampling: SamplingParams, left: int, *, echo: str | None, is_chat: bool) -> Work:
         max_tokens = left if sampling.max_tokens is None else min(sampling.max_tokens, left)
         end_ids = frozenset(sampling.stop_token_ids) | (frozenset() if sampling.ignore_eos else self._end_ids)
         if sampling.min_tokens and len(end_ids) >= self._vocabulary:
@@ -79,6 +91,7 @@ class Preparation:
             min_tokens=min(sampling.min_tokens, max_tokens),
             end_ids=end_ids,
             is_chat=is_chat,
+            echo=echo,
         )
 
     def _check_ids(self, token_ids: Collection[int], param: str) -> None:

@@ -52,6 +52,10 @@ class Prompts:
         """Tokenises a raw prompt, which may spell control tokens out: it is all the requester's own."""
         return self._encode(prompt, param="prompt", add_special_tokens=True)
 
+    def spell(self, prompt_ids: Sequence[int]) -> str:
+        """The text of a prompt that came as token ids."""
+        return self._vocabulary.decode(list(prompt_ids))
+
     def _turn(self, message: Message) -> dict[str, str]:
         # Templates of before 2025 do not know the role; to OpenAI it is what `system` was.
         role = "system" if message.role == "developer" and "developer" not in str(self._template) else message.role

@@ -15,6 +15,7 @@ class Work:
         max_tokens: Bound of each choice's output, within what the context leaves.
         min_tokens: Output tokens before which nothing ends a choice.
         end_ids: Tokens that end a choice: the model's end-of-sequence set and the request's own.
+        echo: The prompt's text, where the answer begins with it.
         is_chat: Whether the answer is a chat completion, for the form of log-probabilities.
     """
 
@@ -24,3 +25,9 @@ class Work:
     min_tokens: int
     end_ids: frozenset[int]
     is_chat: bool
+    echo: str | None = None
+
+    @property
+    def scores_prompt(self) -> bool:
+        """Whether the log-probabilities of the prompt's tokens are wanted."""
+        return self.echo is not None and self.sampling.logprobs is not None

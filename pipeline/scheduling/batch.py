@@ -43,6 +43,11 @@ class Batch:
         """Tokens that the step computes."""
         return len(self.decodes) + sum(chunk.count for chunk in self.prefills)
 
+    def shortened(self) -> "Batch":
+        """Gives the first half of the one chunk that the step consists of."""
+        (chunk,) = self.prefills
+        return Batch([], [Chunk(chunk.sequence, chunk.start, chunk.count // 2)], [], [])
+
     def halves(self) -> tuple["Batch", "Batch"]:
         """Cuts the step in two that compute the same, to find which sequence makes it fail; rows and tables are not touched again."""
         cut = self.sequences // 2

@@ -56,7 +56,7 @@ BODY_FAULTS = [
     *((CHAT, {name: []}, "unsupported_field", name) for name in ("tools", "tool_choice", "functions", "function_call", "parallel_tool_calls")),
     *((CHAT, {name: {}}, "unsupported_field", name) for name in ("audio", "modalities", "prediction", "reasoning_effort", "web_search_options")),
     *((CHAT, {name: False}, "unsupported_field", name) for name in ("store", "verbosity", "prompt_cache_key", "safety_identifier")),
-    *((COMPLETIONS, {name: 1}, "unsupported_field", name) for name in ("best_of", "echo", "suffix", "prompt_logprobs")),
+    *((COMPLETIONS, {name: 1}, "unsupported_field", name) for name in ("best_of", "suffix", "prompt_logprobs")),
     (CHAT, {"stream": True, "stream_options": {"include_obfuscation": True}}, "unsupported_field", "stream_options.include_obfuscation"),
     (CHAT, {"response_format": {"type": "json_object"}}, "unsupported_field", "response_format"),
     (CHAT, {"messages": [{"role": "tool", "content": "x"}]}, "unsupported_field", "messages.0.role"),

@@ -61,6 +61,13 @@ class PagedAttention:
             layer.keys[:, numbers] = 0
             layer.values[:, numbers] = 0
 
+    def copy(self, blocks: Iterable[tuple[int, int]]) -> None:
+        """Copies blocks, (from, to), for a sequence that goes on where another one does as well."""
+        sources, targets = (list(numbers) for numbers in zip(*blocks, strict=True))
+        for layer in self._layers.values():
+            layer.keys[:, targets] = layer.keys[:, sources]
+            layer.values[:, targets] = layer.values[:, sources]
+
     def attend(self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, form: Form) -> Tensor:
         """Writes the step's keys and values and computes the layer; see `hook.Attention`."""
         layer, step = self._layers[module], self.step

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pipeline.engine.execution import Computed
 from pipeline.scheduling.batch import Chunk
 from pipeline.scheduling.sequence import Sequence, State
 
@@ -47,7 +48,13 @@ class SerialExecution:
     def grow(self, sequence: Sequence) -> None:
         """Nothing to do: the model grows what it keeps."""
 
-    def run(self, decodes: Seq[Sequence], prefills: Seq[Chunk]) -> tuple[list[Sequence], Tensor]:
+    def copy(self, blocks: Seq[tuple[int, int]]) -> None:
+        """Nothing to do: what the model keeps lies in no block."""
+
+    def wipe(self, blocks: Seq[int]) -> None:
+        """Nothing to do, likewise."""
+
+    def run(self, decodes: Seq[Sequence], prefills: Seq[Chunk]) -> Computed:
         """Computes each sequence up to its last token. Of a prompt that is cut into chunks nothing runs before the last one."""
         if torch.get_num_threads() != self.threads:
             torch.set_num_threads(self.threads)
@@ -56,7 +63,8 @@ class SerialExecution:
         samples = [*decodes, *(chunk.sequence for chunk in prefills if chunk.samples)]
         with torch.inference_mode():
             rows = [self._last_logits(sequence) for sequence in samples]
-        return samples, torch.stack(rows) if rows else torch.empty(0, self.vocabulary, dtype=self._model.dtype, device=self._model.device)
+        empty = torch.empty(0, self.vocabulary, dtype=self._model.dtype, device=self._model.device)
+        return Computed(samples, torch.stack(rows) if rows else empty)
 
     def clear(self, sequence: Sequence) -> None:
         """Forgets a sequence."""

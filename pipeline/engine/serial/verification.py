@@ -30,7 +30,7 @@ def verify(model: Any, execution: SerialExecution, *, context_tokens: int, sourc
     worst = 0.0
     try:
         for _ in range(OUTPUT_TOKENS + 1):
-            for sequence, logits in zip(sequences, execution.run(sequences, [])[1], strict=True):
+            for sequence, logits in zip(sequences, execution.run(sequences, []).logits, strict=True):
                 worst = max(worst, distance(logits.float(), _in_one_go(model, texts[sequence.key][: sequence.tokens], execution.vocabulary)))
                 sequence.output_ids += texts[sequence.key][sequence.tokens : sequence.tokens + 1]
     except Exception as error:
