@@ -12,7 +12,8 @@ from pipeline.engine.base import StepOutput
 from schemas.codec import ResultLine, encode_event, encode_result, error_event
 from schemas.errors import PenstockError
 from schemas.events import Begin, Chunk, End, Event, FinishReason, Reset, StreamHead, Usage
-from schemas.request import Endpoint, Request
+from schemas.pooled_results import Pooled, pooled_body
+from schemas.request import Endpoint, GenerationBody, Request
 from schemas.results import Choice, chat_completion, join_logprobs, text_completion
 
 
@@ -29,6 +30,17 @@ class FlushRule:
     def widened(self, factor: float) -> "FlushRule":
         """Gives a rule that makes fewer and larger events."""
         return FlushRule(interval_s=self.interval_s * factor, tokens=int(self.tokens * factor))
+
+
+ID_PREFIXES = {
+    Endpoint.CHAT: "chatcmpl",
+    Endpoint.COMPLETIONS: "cmpl",
+    Endpoint.EMBEDDINGS: "embd",
+    Endpoint.SCORE: "score",
+    Endpoint.RERANK: "rerank",
+    Endpoint.CLASSIFY: "classify",
+}
+"""What the ids of OpenAI's and vLLM's objects begin with."""
 
 
 class Answer(Protocol):
@@ -198,6 +210,7 @@ class ResultAnswer:
     channel: Channel
     on_settled: Callable[[], None]
     choices: dict[int, _Pending] = field(default_factory=dict)
+    pooled: Pooled | None = None
 
     def open(self) -> None:
         """Announces nothing: a result has no attempt that could be resumed."""
@@ -209,6 +222,7 @@ class ResultAnswer:
         choice.token_ids.extend(output.token_ids)
         choice.logprobs = join_logprobs(choice.logprobs, output.logprobs)
         choice.finish_reason = output.finish_reason or choice.finish_reason
+        self.pooled = output.pooled or self.pooled
 
     def flush(self, *, is_due: bool, max_tokens: int) -> bool:  # noqa: ARG002 -- part of the protocol
         """Waits for the end."""
@@ -217,20 +231,17 @@ class ResultAnswer:
     def restart(self, reason: str) -> None:  # noqa: ARG002 -- part of the protocol
         """Starts the line again."""
         self.choices.clear()
+        self.pooled = None
 
     def end(self, usage: Usage) -> None:
         """Sends the line."""
         request, head = self.request, stream_head(self.request)
-        body = chat_completion if request.endpoint is Endpoint.CHAT else text_completion
-        choices = [
-            Choice(text=c.text, logprobs=c.logprobs, finish_reason=c.finish_reason or FinishReason.STOP) for _, c in sorted(self.choices.items())
-        ]
         line = ResultLine(
             id=f"batch_req_{head.id}",
             custom_id=request.custom_id,
             status_code=200,
             request_id=head.id,
-            body=body(head, choices, usage),
+            body=self._body(head, usage),
             origin=str(request.origin),
             attempt=self.epoch,
         )
@@ -245,6 +256,16 @@ class ResultAnswer:
             )
         )
 
+    def _body(self, head: StreamHead, usage: Usage) -> dict[str, Any]:
+        asked = self.request.body
+        if self.pooled is not None and not isinstance(asked, GenerationBody):
+            return pooled_body(asked, head, self.pooled, usage)
+        body = chat_completion if self.request.endpoint is Endpoint.CHAT else text_completion
+        choices = [
+            Choice(text=c.text, logprobs=c.logprobs, finish_reason=c.finish_reason or FinishReason.STOP) for _, c in sorted(self.choices.items())
+        ]
+        return body(head, choices, usage)
+
     def _post(self, line: ResultLine) -> None:
         encoded = encode_result(line, correlation_id=self.route.correlation_id)
         self.outbox.post(self.channel, self.route.partition, encoded, lambda _: self.on_settled())
@@ -255,7 +276,7 @@ def stream_head(request: Request) -> StreamHead:
     is_chat = request.endpoint is Endpoint.CHAT
     name = blake2b(f"{request.origin} {request.custom_id}".encode(), digest_size=12).hexdigest()
     return StreamHead(
-        id=f"chatcmpl-{name}" if is_chat else f"cmpl-{name}",
+        id=f"{ID_PREFIXES[request.endpoint]}-{name}",
         object="chat.completion.chunk" if is_chat else "text_completion",
         created=request.timestamp_ms // 1000,
         model=request.model,
