@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 OUT = Path(__file__).with_name("out")
+WIDTH = 150
+"""Characters of a table that goes into a file or a log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +54,32 @@ def machine() -> dict[str, Any]:
 
 def publish(name: str, title: str, rows: Sequence[Mapping[str, Any]], more: Mapping[str, Any]) -> None:
     """Prints the table and writes `benchmarks/out/NAME.json`."""
+    show(title, rows)
+    write(name, {**more, "rows": list(rows)})
+
+
+def show(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Prints a table; what is not known is a dash."""
     table = Table(title=title)
     for column in rows[0]:
-        table.add_column(column, justify="left" if column == "what" else "right")
+        table.add_column(column, justify="left" if column in {"what", "reason"} else "right")
     for row in rows:
-        table.add_row(*(f"{value:,.2f}" if isinstance(value, float) else str(value) for value in row.values()))
-    Console().print(table)
-    result = {"benchmark": name, "machine": machine(), **more, "rows": list(rows)}
+        table.add_row(*map(_cell, row.values()))
+    Console(width=None if sys.stdout.isatty() else WIDTH).print(table)
+
+
+def write(name: str, result: Mapping[str, Any]) -> None:
+    """Writes `benchmarks/out/NAME.json`, with what ran it, and prints it."""
+    text = {"benchmark": name, "machine": machine(), **result}
     OUT.mkdir(exist_ok=True)
-    (OUT / f"{name}.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
-    print(json.dumps(result))
+    (OUT / f"{name}.json").write_text(json.dumps(text, indent=1), encoding="utf-8")
+    print(json.dumps(text))
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.2f}" if isinstance(value, float) else str(value)
 
 
 def _cpu() -> str:
