@@ -144,6 +144,15 @@ class Peer:
             self._producer.send(f"{self.prefix}.requests", key=value["custom_id"].encode(), value=json.dumps(value).encode())
         self._producer.flush(timeout=30)
 
+    def send(self, payload: bytes | None, *, key: str, headers: dict[str, str] | None = None) -> None:
+        """Publishes a record without waiting; `flush` waits for all."""
+        pairs = [(header, text.encode()) for header, text in (headers or {}).items()]
+        self._producer.send(f"{self.prefix}.requests", key=key.encode(), value=payload, headers=pairs)
+
+    def flush(self) -> None:
+        """Waits until everything that was sent is in the log."""
+        self._producer.flush(timeout=60)
+
     def cancel(self, custom_id: str) -> None:
         """Publishes a cancel."""
         self.publish({"type": "cancel", "custom_id": custom_id}, key=custom_id, topic=f"{self.prefix}.control")
