@@ -16,6 +16,9 @@ WANTED_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 UNWANTED_FILES = ["*/*", "consolidated*"]
 """The same weights again, for other programs."""
 
+STEP_FILES = ["[0-9]*_*/config.json"]
+"""What sentence-transformers says about the steps behind the model."""
+
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack")
 CODE_KEYS = ("auto_map", "custom_pipelines", "trust_remote_code")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
@@ -46,7 +49,7 @@ def has_tokenizer(folder: Path) -> bool:
 def _fetch(source: str, revision: str | None) -> Path:
     wanted = source if revision is None else f"{source}@{revision}"
     try:
-        return Path(snapshot_download(source, revision=revision, allow_patterns=WANTED_FILES, ignore_patterns=UNWANTED_FILES))
+        return _download(source, revision)
     except RevisionNotFoundError:
         raise LoadError(f"{wanted}: the hub has no such revision") from None
     except RepositoryNotFoundError:
@@ -57,6 +60,13 @@ def _fetch(source: str, revision: str | None) -> Path:
         raise LoadError(f"{wanted}: neither a folder here nor a hub id (owner/name)") from None
     except (HfHubHTTPError, OSError) as error:
         raise LoadError(f"{wanted}: cannot be fetched from the hub: {type(error).__name__}") from None
+
+
+def _download(source: str, revision: str | None) -> Path:
+    folder = Path(snapshot_download(source, revision=revision, allow_patterns=WANTED_FILES, ignore_patterns=UNWANTED_FILES))
+    if (folder / "modules.json").is_file():
+        snapshot_download(source, revision=revision, allow_patterns=STEP_FILES)
+    return folder
 
 
 def _check(folder: Path, source: str) -> None:
