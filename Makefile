@@ -47,6 +47,10 @@ typecheck: venv ## Check types, strictly
 	$(BIN)/mypy
 	$(BIN)/mypy -p compose.kafka
 
+.PHONY: gpu
+gpu: venv ## Run the tests that need a CUDA device
+	$(PYTEST) -m gpu tests/gpu $(ARGS)
+
 .PHONY: chaos soak
 chaos: ## Run the long fault-injection suite
 soak: ## Run the long endurance suite
