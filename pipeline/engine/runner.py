@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from pipeline.engine.attention.hook import answering
 from pipeline.engine.attention.paged import PagedAttention
+from pipeline.engine.compilation import use_threads
 from pipeline.engine.packing import PackedBatch
 
 
@@ -30,8 +31,7 @@ class Runner:
         Returns:
             Logits, [samples, vocabulary], in the model's dtype. The output head runs at these places only.
         """
-        if torch.get_num_threads() != self.threads:
-            torch.set_num_threads(self.threads)
+        use_threads(self.threads)
         self.attention.step = batch.attention
         with torch.inference_mode(), answering(self.attention):
             output = self._model(input_ids=batch.input_ids, position_ids=batch.position_ids, use_cache=False, logits_to_keep=batch.last)

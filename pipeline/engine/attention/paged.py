@@ -1,4 +1,4 @@
-"""A KV cache in blocks, and attention over it in plain torch operations, on any device.
+"""A KV cache in blocks, and attention over it in plain torch operations, on any device; on a processor `decoding` has the decodes.
 
 Keys and values of one layer lie as [KV heads, blocks, block tokens, width]. Gathering the blocks of many sequences then
 gives a matrix per (KV head, sequence) in a single copy. In decode the query heads of one KV head are the rows of that
@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 -- torch's own convention
 from torch import Tensor, nn
 
+from pipeline.engine.attention.decoding import can_decode, decode
 from pipeline.engine.attention.hook import Form
 from pipeline.engine.attention.step import AttentionStep, DecodeBucket, PrefillChunk
 
@@ -74,9 +75,15 @@ class PagedAttention:
         assert step is not None, "the runner sets the step"  # noqa: S101 -- our bug, not outside input
         layer.keys.flatten(1, 2).index_copy_(1, step.slots, key[0])
         layer.values.flatten(1, 2).index_copy_(1, step.slots, value[0])
-        parts = [_decode(layer, bucket, query[0], form) for bucket in step.buckets]
-        parts += [_prefill(layer, chunk, query, key, value, form) for chunk in step.chunks]
-        return (parts[0].contiguous() if len(parts) == 1 else torch.cat(parts)).unsqueeze(0)  # some models view it flat
+        attended = query.new_empty(query.shape[2], query.shape[1], value.shape[-1])
+        if step.buckets and can_decode(layer.keys):
+            decode(layer.keys, layer.values, step.decodes(), query[0], form, attended)
+        else:
+            for bucket in step.buckets:
+                attended[bucket.start : bucket.start + bucket.sequences] = _decode(layer, bucket, query[0], form)
+        for chunk in step.chunks:
+            attended[chunk.start : chunk.start + chunk.tokens] = _prefill(layer, chunk, query, key, value, form)
+        return attended.unsqueeze(0)
 
 
 def _decode(layer: _LayerCache, bucket: DecodeBucket, query: Tensor, form: Form) -> Tensor:

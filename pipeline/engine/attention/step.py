@@ -44,6 +44,21 @@ class DecodeBucket:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Decodes:
+    """The decoding sequences without padding, for what reads each to its own length.
+
+    Attributes:
+        blocks: Block numbers of all, int64.
+        starts: Where in `blocks` each one's begin, [sequences], int64.
+        lengths: Tokens of each, the one decoded now included, [sequences], int64.
+    """
+
+    blocks: Tensor
+    starts: Tensor
+    lengths: Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class PrefillChunk:
     """Consecutive tokens of one sequence.
 
@@ -91,3 +106,15 @@ class AttentionStep:
     slots: Tensor
     buckets: tuple[DecodeBucket, ...]
     chunks: tuple[PrefillChunk, ...]
+    _decodes: list[Decodes] = field(default_factory=list)
+
+    def decodes(self) -> Decodes:
+        """All buckets in one; made once per step, where there is one."""
+        if not self._decodes:
+            starts, begin = [], 0
+            for bucket in self.buckets:
+                starts.append(torch.arange(begin, begin + bucket.blocks.numel(), bucket.blocks.numel() // bucket.sequences))
+                begin += bucket.blocks.numel()
+            blocks = torch.cat([bucket.blocks for bucket in self.buckets])
+            self._decodes.append(Decodes(blocks, torch.cat(starts), torch.cat([bucket.lengths for bucket in self.buckets])))
+        return self._decodes[0]

@@ -1,0 +1,68 @@
+"""Numbers inside compiled kernels: bfloat16 as its bits, and an exponential that compilers turn into vector instructions."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from numba import types
+from numba.extending import intrinsic
+from torch import Tensor
+
+from pipeline.engine.compilation import inlined
+
+LOG2_E = np.float32(1.44269504088896341)
+LN2_HIGH = np.float32(0.693359375)
+LN2_LOW = np.float32(-2.12194440e-4)
+LOWEST = np.float32(-87.0)
+HALF = np.float32(0.5)
+ONE = np.float32(1.0)
+
+
+def numbers(tensor: Tensor) -> npt.NDArray[Any]:
+    """The memory of a tensor as an array: float32 as it is, bfloat16 as uint16."""
+    array: npt.NDArray[Any] = (tensor.view(torch.uint16) if tensor.dtype is torch.bfloat16 else tensor).numpy()
+    return array
+
+
+def _as_float32(typing_context: Any, bits: Any) -> Any:  # noqa: ARG001 -- numba's protocol
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
+        return builder.bitcast(arguments[0], context.get_value_type(types.float32))
+
+    return types.float32(types.uint32), generate
+
+
+as_float32: Any = intrinsic(_as_float32)
+"""In kernels: a uint32 as the float32 of the same bits."""
+
+
+def _load(typing_context: Any, number: Any) -> Any:  # noqa: ARG001
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
+        if number != types.uint16:
+            return arguments[0]
+        bits = builder.zext(arguments[0], context.get_value_type(types.uint32))
+        return builder.bitcast(builder.shl(bits, context.get_constant(types.uint32, 16)), context.get_value_type(types.float32))
+
+    return types.float32(number), generate
+
+
+load: Any = intrinsic(_load)
+"""In kernels: a number of the cache as float32, be it one or the bits of a bfloat16."""
+
+
+def _exp(x: Any) -> Any:
+    x = LOWEST if x < LOWEST else x  # noqa: FURB136 -- NaN stays
+    power = np.int32(x * LOG2_E - HALF)
+    whole = np.float32(power)
+    x = x - whole * LN2_HIGH - whole * LN2_LOW
+    y = np.float32(1.9875691500e-4)
+    y = y * x + np.float32(1.3981999507e-3)
+    y = y * x + np.float32(8.3334519073e-3)
+    y = y * x + np.float32(4.1665795894e-2)
+    y = y * x + np.float32(1.6666665459e-1)
+    y = y * x + np.float32(5.0000001201e-1)
+    return (y * x * x + x + ONE) * as_float32(np.uint32(power + np.int32(127)) << np.uint32(23))
+
+
+exp: Any = inlined(_exp)
+"""In kernels: e to the power of a float32 that is not above 0, by the polynomial of Cephes' `expf`; 1e-38 where it is less."""

@@ -1,0 +1,130 @@
+"""Decode attention on a processor: a kernel that reads the paged cache where it lies, and each sequence to its own length.
+
+Work is split by (sequence, KV head); the query heads of the group share what is read. It is compiled for the widths, the
+group and the dtype, within seconds.
+"""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numba import prange
+
+from pipeline.engine.attention.arithmetic import exp, load
+from pipeline.engine.compilation import Kernel, inlined, kernel
+
+
+@cache
+def decode_kernel(group: int, key_width: int, value_width: int) -> Kernel:
+    """The kernel for one form of cache. NaN in a sequence stays in that sequence.
+
+    Its arguments, in order (float32 unless said otherwise): query [sequences, heads, key width]; keys and values
+    [KV heads, slots, width], or the uint16 bits of bfloat16; the block numbers of all sequences, int64; where each one's
+    begin, int64; the tokens of a block; lengths, int64; scaling; window, 0 for none; softcap, 0 for none; sinks [heads],
+    or empty; the output [sequences, heads, value width]; and how many ways to split the work.
+
+    Args:
+        group: Query heads per KV head.
+        key_width: Numbers of a key.
+        value_width: Numbers of a value.
+    """
+
+    def decode(
+        query: Any,
+        keys: Any,
+        values: Any,
+        blocks: Any,
+        starts: Any,
+        block_tokens: int,
+        lengths: Any,
+        scaling: float,
+        window: int,
+        softcap: float,
+        sinks: Any,
+        out: Any,
+        workers: int,
+    ) -> None:
+        kv_heads, longest = keys.shape[0], lengths.max()
+        for worker in prange(workers):
+            scores = np.empty((group, longest), dtype=np.float32)
+            for item in range(worker, lengths.size * kv_heads, workers):
+                sequence, kv_head = item // kv_heads, item % kv_heads
+                length = lengths[sequence]
+                first = max(length - window, 0) if window else 0
+                own = blocks[starts[sequence] :]
+                heads = slice(kv_head * group, (kv_head + 1) * group)
+                _score(query[sequence, heads], keys[kv_head], own, block_tokens, first, length, np.float32(scaling), scores, group, key_width)
+                for head in range(group):
+                    if softcap:
+                        _squash(scores[head], first, length, np.float32(softcap))
+                    _normalise(scores[head], first, length, sinks[kv_head * group + head : kv_head * group + head + 1])
+                _gather(values[kv_head], own, block_tokens, first, length, scores, out[sequence, heads], group, value_width)
+
+    return kernel(decode)
+
+
+def _score_(
+    query: Any, keys: Any, blocks: Any, block_tokens: int, first: int, length: int, scaling: Any, scores: Any, group: int, width: int
+) -> None:
+    for block in range(first // block_tokens, (length - 1) // block_tokens + 1):
+        begin = block * block_tokens
+        slot = blocks[block] * block_tokens
+        for token in range(max(first - begin, 0), min(length - begin, block_tokens)):
+            key = keys[slot + token]
+            for head in range(group):
+                total = np.float32(0)
+                for i in range(width):
+                    total += query[head, i] * load(key[i])
+                scores[head, begin + token] = total * scaling
+
+
+def _squash_(scores: Any, first: int, length: int, softcap: Any) -> None:
+    for token in range(first, length):
+        x = scores[token] / softcap
+        small = exp(np.float32(-2) * abs(x))
+        size = softcap * (np.float32(1) - small) / (np.float32(1) + small)
+        scores[token] = size if x > 0 else -size
+
+
+def _normalise_(scores: Any, first: int, length: int, sinks: Any) -> None:
+    best = scores[first]
+    for token in range(first, length):
+        best = best if best > scores[token] else scores[token]  # noqa: FURB136 -- as vectors
+    for sink in sinks:
+        best = max(best, sink)
+    total = np.float32(0)
+    for token in range(first, length):
+        weight = exp(scores[token] - best)
+        scores[token] = weight
+        total += weight
+    for sink in sinks:
+        total += exp(sink - best)
+    factor = np.float32(1) / total
+    for token in range(first, length):
+        scores[token] *= factor
+
+
+def _gather_(values: Any, blocks: Any, block_tokens: int, first: int, length: int, weights: Any, out: Any, group: int, width: int) -> None:
+    out[:] = 0
+    for block in range(first // block_tokens, (length - 1) // block_tokens + 1):
+        begin = block * block_tokens
+        slot = blocks[block] * block_tokens
+        token, end = max(first - begin, 0), min(length - begin, block_tokens)
+        while token + 4 <= end:  # four at a time: a quarter of the loads and stores of the sums
+            place = begin + token
+            p, q, r, s = values[slot + token], values[slot + token + 1], values[slot + token + 2], values[slot + token + 3]
+            for head in range(group):
+                a, b, c, d = weights[head, place], weights[head, place + 1], weights[head, place + 2], weights[head, place + 3]
+                for i in range(width):
+                    out[head, i] += a * load(p[i]) + b * load(q[i]) + c * load(r[i]) + d * load(s[i])
+            token += 4
+        while token < end:
+            p = values[slot + token]
+            for head in range(group):
+                weight = weights[head, begin + token]
+                for i in range(width):
+                    out[head, i] += weight * load(p[i])
+            token += 1
+
+
+_score, _squash, _normalise, _gather = map(inlined, (_score_, _squash_, _normalise_, _gather_))
