@@ -96,14 +96,14 @@ class Answers:
         if output.error is not None:
             self._try_again(inflight, output.error, now_s)
             return
-        if output.token_ids:
+        if output.token_ids or output.text:
             self._clock_tokens(inflight, len(output.token_ids), now_s)
         inflight.answer.take(output)
         self._talking[inflight.key] = inflight
         if output.finish_reason is not None:
             inflight.open_choices -= 1
             if inflight.open_choices == 0:
-                self._end(inflight, str(output.finish_reason), now_s)
+                self._end(inflight, output, now_s)
 
     def flush(self, now_s: float) -> None:
         """Sends the tokens that have waited long enough; longer while the log is behind."""
@@ -197,12 +197,14 @@ class Answers:
             self._dead_letter(inflight, error)
         self.fail(inflight, error)
 
-    def _end(self, inflight: InFlight, outcome: str, now_s: float) -> None:
+    def _end(self, inflight: InFlight, last: StepOutput, now_s: float) -> None:
+        usage = last.usage or Usage(prompt_tokens=inflight.job.prompt_tokens, completion_tokens=inflight.output_tokens)
+        inflight.output_tokens = usage.completion_tokens
         self.metrics.request_duration.labels(inflight.request.model).observe(now_s - inflight.admitted_s)
         if inflight.output_tokens > 1 and inflight.first_token_s is not None:
             self.metrics.time_per_output_token.labels(inflight.request.model).observe((now_s - inflight.first_token_s) / (inflight.output_tokens - 1))
-        self._close(inflight, outcome)
-        inflight.answer.end(Usage(prompt_tokens=inflight.job.prompt_tokens, completion_tokens=inflight.output_tokens))
+        self._close(inflight, str(last.finish_reason))
+        inflight.answer.end(usage)
 
     def _close(self, inflight: InFlight, outcome: str) -> None:
         inflight.outcome = outcome

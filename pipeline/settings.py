@@ -48,6 +48,21 @@ class DeviceChoice(StrEnum):
     MPS = "mps"
 
 
+class EngineKind(StrEnum):
+    """What computes a model."""
+
+    TRANSFORMERS = "transformers"
+    OPENAI = "openai"
+    FAKE = "fake"
+
+
+class Dialect(StrEnum):
+    """Which fields a remote server takes: OpenAI's own, or vLLM's too, with which it also returns token ids."""
+
+    OPENAI = "openai"
+    VLLM = "vllm"
+
+
 class LogFormat(StrEnum):
     """How log lines look."""
 
@@ -158,8 +173,25 @@ class ModelSettings(Group):
     """One model to serve."""
 
     name: str = Field(min_length=1, max_length=128, description="what requests call it")
-    source: str = Field(min_length=1, description="folder or hub id")
+    source: str = Field(min_length=1, description="folder or hub id; with engine openai, what the server calls it")
     revision: str | None = Field(default=None, description="commit, tag or branch of a hub model")
+    engine: EngineKind = Field(
+        default=EngineKind.TRANSFORMERS, description="transformers, openai: a server elsewhere, or fake: words without a model"
+    )
+    url: str | None = Field(default=None, pattern=r"^https?://[^@\s]+$", description="engine openai: the server's address, up to its /v1")
+    api_key: SecretStr | None = Field(default=None, description="engine openai: the key that the server wants")
+    dialect: Dialect = Field(default=Dialect.OPENAI, description="engine openai: fields that the server takes, openai or vllm")
+    silence_s: float = Field(default=300.0, gt=0.0, description="engine openai: longest wait for the server's next byte")
+
+    @model_validator(mode="after")
+    def _remote(self) -> Self:
+        is_remote = self.engine is EngineKind.OPENAI
+        if is_remote and self.url is None:
+            raise ValueError("engine openai needs a url, such as http://127.0.0.1:8000/v1")
+        given = self.model_fields_set & {"url", "api_key", "dialect", "silence_s"}
+        if given and not is_remote:
+            raise ValueError(f"{', '.join(sorted(given))}: only a model with engine openai has them")
+        return self
 
 
 class LogSettings(Group):

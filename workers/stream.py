@@ -19,7 +19,7 @@ from pipeline.delivery.requests import Requests
 from pipeline.delivery.routes import Routes
 from pipeline.engine.base import Engine
 from pipeline.engine.load_error import LoadError
-from pipeline.engine.loading import load
+from pipeline.engine.selection import open_engine
 from pipeline.intake import Bounds, Intake
 from pipeline.loop import Loop
 from pipeline.models import TINY
@@ -129,7 +129,7 @@ def load_engines(settings: Settings) -> dict[str, Engine]:
     engines: dict[str, Engine] = {}
     for model in models:
         started_s = time.monotonic()
-        engine = engines[model.name] = load(model, settings.engine, device=settings.device, dtype=settings.dtype)
+        engine = engines[model.name] = open_engine(model, settings)
         engine.warm_up()
         log.info("model_ready", model=model.name, seconds=round(time.monotonic() - started_s, 1))
     return engines

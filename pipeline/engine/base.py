@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from pipeline.scheduling.sequence import Lane
 from schemas.errors import PenstockError
-from schemas.events import FinishReason
+from schemas.events import FinishReason, Usage
 from schemas.pooled_results import Pooled
 from schemas.request import Request
 
@@ -42,7 +42,8 @@ class StepOutput:
     character. `token_ids` are new in this step, an end-of-sequence token included. A choice is over when `finish_reason`
     is set; the request is over when all its choices are, or at once when `error` is set, which ends every choice.
     `logprobs` is OpenAI's object for these tokens, where asked for. A model that writes no text gives one output per request,
-    whose `pooled` is all of its answer.
+    whose `pooled` is all of its answer. `usage` comes with a request's last output, where the engine counts better than the
+    worker can: a remote one may show text alone, without token ids.
     """
 
     key: RequestKey
@@ -52,6 +53,7 @@ class StepOutput:
     logprobs: dict[str, Any] | None = None
     pooled: Pooled | None = None
     finish_reason: FinishReason | None = None
+    usage: Usage | None = None
     error: PenstockError | None = None
 
 

@@ -1,0 +1,38 @@
+"""Engines of a server of OpenAI's API in this process."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from pipeline.engine.remote.loading import load_remote
+from pipeline.settings import Dialect, EngineKind, EngineSettings, ModelSettings
+from tests.openai_server import KEY, Server, serving
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A server that listens."""
+    with serving() as shared:
+        yield shared
+
+
+@pytest.fixture
+def connect(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
+    """Makes engines of the server's model, warm; nothing is waited for between tries."""
+    monkeypatch.setattr("pipeline.engine.remote.connection.PATIENCE_S", (0.0, 0.0, 0.0))
+    made = []
+
+    def make(*, concurrent: int = 8, dialect: Dialect = Dialect.OPENAI, silence_s: float = 30.0) -> Any:
+        model = ModelSettings(
+            name="tiny", source="big", engine=EngineKind.OPENAI, url=server.url, api_key=SecretStr(KEY), dialect=dialect, silence_s=silence_s
+        )
+        made.append(load_remote(model, EngineSettings(max_sequences=concurrent)))
+        made[-1].warm_up()
+        return made[-1]
+
+    yield make
+    server.go_on.set()
+    for engine in made:
+        engine.close()
