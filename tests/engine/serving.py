@@ -1,7 +1,8 @@
 """An engine in a test's hands: what is asked of it, and what came back."""
 
+import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipeline.engine.base import Engine, StepOutput
@@ -18,7 +19,8 @@ SMALL = EngineSettings(max_sequences=4, token_budget=16, block_tokens=4, kv_cach
 
 
 def engine_of(network: Any, tokenizer: Any = None, settings: EngineSettings = SMALL) -> Any:
-    """An engine over a model in memory."""
+    """An engine over a copy of a model in memory: what is served is rewritten."""
+    network = copy.deepcopy(network)
     return build(network, None if tokenizer is None else Vocabulary(tokenizer), ModelSettings(name="tiny", source="tiny"), settings)
 
 
@@ -74,6 +76,7 @@ def serve(
     *,
     arrivals: list[int] | None = None,
     lanes: list[Lane] | None = None,
+    tenants: list[str] | None = None,
     between: Callable[[int], None] | None = None,
 ) -> dict[tuple[int, int], Answer]:
     """Steps until all is answered; request `i` has key `i` and arrives before step `arrivals[i]` (the first, by default).
@@ -87,14 +90,22 @@ def serve(
     while due or engine.has_work():
         while due and (arrivals[due[0]] if arrivals else 0) <= step:
             key = due.pop(0)
-            engine.add(key, engine.prepare(requests[key]), lanes[key] if lanes else Lane.DEFAULT, float(step))
+            job = replace(engine.prepare(requests[key]), tenant=tenants[key] if tenants else "")
+            engine.add(key, job, lanes[key] if lanes else Lane.DEFAULT, float(step))
         if between:
             between(step)
         for output in engine.step(float(step)):
             answers.setdefault((output.key, output.index), Answer()).take(output)
+        assert_blocks_are_conserved(engine)
         step += 1
         assert step < 10_000, "the engine never ends"
     return answers
+
+
+def assert_blocks_are_conserved(engine: Any) -> None:
+    """Every block is held by who runs, idle or empty; asked after each step."""
+    scheduler = engine._scheduler
+    scheduler.pool.check(sequence.block_table for sequence in scheduler.running)
 
 
 def ids_of(engine: Engine, requests: list[Request], **options: Any) -> list[list[int]]:

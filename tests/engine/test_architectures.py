@@ -1,6 +1,7 @@
 """Which architectures are served, token for token as transformers' own `generate`, and which are refused."""
 
 import random
+from functools import partial
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from transformers import AutoConfig
 from pipeline.engine.architecture import CannotBatch
 from pipeline.engine.load_error import LoadError
 from pipeline.engine.loading import load
+from pipeline.scheduling.budget import Budget
 from pipeline.settings import ModelSettings
 from tests.engine.serving import SMALL, completion, engine_of, ids_of
 from tests.engine.tiny_models import MIXTURE, VOCABULARY, continued_by_transformers, tiny_model
@@ -78,13 +80,30 @@ SERVED = {
 
 @pytest.mark.parametrize(("kind", "overrides"), SERVED.items(), ids=SERVED)
 def test_batched_greedy_output_is_that_of_generate(kind, overrides):
-    """Chunked prefill and mixed decode of prompts of different lengths give each prompt what it gets alone."""
+    """Whatever the chunks, whoever comes first, whoever is preempted, whatever is found: each prompt gets what it gets alone."""
     model = tiny_model(kind, **overrides)
     draw = random.Random(kind)
     prompts = [draw.choices(range(VOCABULARY), k=tokens) for tokens in (27, 3, 12)]
-    answers = ids_of(engine_of(model), [completion(prompt, max_tokens=10) for prompt in prompts], arrivals=[0, 1, 3])
-    assert answers == [continued_by_transformers(model, prompt, 10) for prompt in prompts]
-    assert len({token for answer in answers for token in answer}) > 3, "an output that stands still would prove little"
+    prompts.append(prompts[0][:18] + prompts[1])
+    requests = [completion(prompt, max_tokens=10) for prompt in prompts]
+    expected = [continued_by_transformers(model, prompt, 10) for prompt in prompts]
+    assert len({token for answer in expected for token in answer}) > 3, "an output that stands still would prove little"
+    engine = engine_of(model)
+    assert ids_of(engine, requests, arrivals=[0, 1, 3, 3]) == expected
+    for chunk_tokens, arrivals in ((7, [4, 2, 0, 1]), (64, [0, 3, 1, 0])):
+        engine._scheduler.budget = Budget(tokens=chunk_tokens, sequences=3)
+        before = engine.stats()
+        assert ids_of(engine, requests, arrivals=arrivals, between=partial(preempt_at, engine, {3, 6, 9})) == expected
+        after = engine.stats()
+        assert after.preemptions_total >= before.preemptions_total + 2
+        assert after.prefix_hit_tokens_total >= before.prefix_hit_tokens_total + 24 + 16
+
+
+def preempt_at(engine, steps, step):
+    """Takes the rows and blocks of whoever is last in rank, before certain steps."""
+    scheduler = engine._scheduler
+    if step in steps and scheduler.running:
+        scheduler._preempt(scheduler.running[-1])
 
 
 @pytest.mark.parametrize(

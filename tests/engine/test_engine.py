@@ -11,6 +11,7 @@ from pipeline.scheduling.sequence import Lane
 from pipeline.settings import EngineSettings
 from schemas.errors import EngineError
 from schemas.events import FinishReason
+from tests.engine.faults import Fault, network_of
 from tests.engine.serving import chat, completion, engine_of, ids_of, serve
 from tests.engine.tiny_models import VOCABULARY, continued_by_transformers, tiny_model
 from tests.engine.tiny_tokenizers import byte_level
@@ -162,29 +163,6 @@ def test_chat_logprobs_have_openais_form(speaking):
     assert none.logprobs[0]["content"][0]["top_logprobs"] == []
 
 
-class Fault:
-    """Makes a model fail whenever a token is in the batch."""
-
-    def __init__(self, model, token: int, error: Exception | None):
-        self.model, self.token, self.error, self.seen = model, token, error, 0
-        self.forward = model.forward
-
-    def __enter__(self):
-        self.model.forward = self
-        return self
-
-    def __exit__(self, *_):
-        del self.model.forward
-
-    def __call__(self, input_ids, **rest):
-        places = (input_ids[0] == self.token).nonzero()[:, 0]
-        if len(places):
-            self.seen += 1
-            if self.error is not None:
-                raise self.error
-        return self.forward(input_ids=input_ids, **rest)
-
-
 @pytest.mark.parametrize("culprit", range(5))
 @pytest.mark.parametrize("when", ["prefill", "decode"])
 def test_a_fault_of_one_sequence_fails_that_one_alone(llama, culprit, when, capfd):
@@ -197,7 +175,7 @@ def test_a_fault_of_one_sequence_fails_that_one_alone(llama, culprit, when, capf
         assert not any(token in answer for answer in expected)
         requests[culprit] = completion(prompts[culprit], max_tokens=6, logit_bias={"95": 100})
     engine = engine_of(llama, settings=EngineSettings(max_sequences=8, token_budget=64, block_tokens=4))
-    with Fault(llama, token, ValueError("secret words")):
+    with Fault(engine, token, ValueError("secret words")):
         answers = serve(engine, requests)
     for key, answer in enumerate(expected):
         if key != culprit:
@@ -216,7 +194,7 @@ def test_a_fault_of_one_sequence_fails_that_one_alone(llama, culprit, when, capf
 def test_all_choices_end_when_one_fails(llama):
     """A request fails as a whole, and others with several choices do not notice."""
     engine = engine_of(llama, settings=EngineSettings(max_sequences=8, token_budget=64))
-    with Fault(llama, 50, RuntimeError("boom")):
+    with Fault(engine, 50, RuntimeError("boom")):
         answers = serve(engine, [completion([50, 1], n=3, max_tokens=4), completion([1, 2], n=2, max_tokens=4)])
     assert [key for key, answer in answers.items() if answer.error] == [(0, 0)]
     assert [len(answers[1, i].token_ids) for i in range(2)] == [4, 4]
@@ -229,14 +207,15 @@ def test_output_that_is_not_a_number_fails_its_own_request_and_poisons_no_block(
     prompts = [[40, 41, 42, 43, 44], [1, 2, 3], [4, 5, 6, 7, 8, 9, 10]]
     expected = [continued_by_transformers(llama, prompt, 12) for prompt in prompts]
     engine = engine_of(llama, settings=settings)
-    embedded = llama.model.embed_tokens.weight[40].clone()
+    embeddings = network_of(engine).model.embed_tokens.weight
+    embedded = embeddings[40].clone()
     try:
         with torch.no_grad():
-            llama.model.embed_tokens.weight[40] = torch.nan
+            embeddings[40] = torch.nan
         answers = serve(engine, [completion(prompt, max_tokens=12) for prompt in prompts])
     finally:
         with torch.no_grad():
-            llama.model.embed_tokens.weight[40] = embedded
+            embeddings[40] = embedded
     assert isinstance(answers[0, 0].error, EngineError)
     assert [answers[key, 0].token_ids for key in (1, 2)] == expected[1:]
     assert ids_of(engine, [completion(prompt, max_tokens=12) for prompt in prompts]) == expected
@@ -253,10 +232,10 @@ def test_output_that_cannot_be_spelt_fails_its_own_request(speaker, monkeypatch)
     assert engine.stats().kv_blocks_used == 0
 
 
-def test_a_broken_device_is_raised(llama, mute):
+def test_a_broken_device_is_raised(mute):
     """A sticky fault is not one request's: the worker must end, so that its log is replayed elsewhere."""
     mute.add(0, mute.prepare(completion(PROMPT)), Lane.DEFAULT, 0.0)
-    with Fault(llama, PROMPT[0], torch.AcceleratorError("device-side assert")), pytest.raises(torch.AcceleratorError):
+    with Fault(mute, PROMPT[0], torch.AcceleratorError("device-side assert")), pytest.raises(torch.AcceleratorError):
         mute.step(0.0)
 
 
@@ -268,9 +247,9 @@ def test_warming_up_leaves_nothing_behind(mute, llama):
     assert ids_of(mute, [completion(PROMPT, max_tokens=5)]) == [plain(llama, 5)]
 
 
-def test_a_model_that_fails_warming_up_is_not_served(mute, llama):
+def test_a_model_that_fails_warming_up_is_not_served(mute):
     """The fault is raised where the model is loaded, not at the first request."""
-    with Fault(llama, 0, RuntimeError("boom")), pytest.raises(EngineError):
+    with Fault(mute, 0, RuntimeError("boom")), pytest.raises(EngineError):
         mute.warm_up()
 
 
