@@ -36,10 +36,6 @@ class Prefixes:
         """Tells whether what a block holds can be found."""
         return block in self._by_block
 
-    def __len__(self) -> int:
-        """Blocks whose content can be found."""
-        return len(self._by_block)
-
     def find(self, salt: str, pages: Iterable[bytes]) -> list[Page]:
         """Follows `pages` from the root of `salt` as far as they are known."""
         found: list[Page] = []

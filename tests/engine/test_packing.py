@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from pipeline.engine.packing import Packer, _spans
 from pipeline.scheduling.batch import Chunk
-from pipeline.scheduling.sequence import Sequence
+from pipeline.scheduling.sequence import Group, Sequence
 
 CPU = torch.device("cpu")
 
@@ -59,3 +59,21 @@ def test_a_row_forgets_who_had_it_before():
     grown.block_table.append(6)
     packer.grow(grown)
     assert packer._tables.tolist() == [[8, 6, 8, 8]]
+
+
+def test_places_that_are_to_be_scored_follow_those_that_are_sampled():
+    """Every place of the prompt but the last, from where scores are wanted, wherever the chunk lies in the row."""
+    packer = Packer(rows=3, blocks_per_sequence=3, block_tokens=4, device=CPU)
+    decode = Sequence(key=0, prompt_ids=(1, 2), output_ids=[3], computed_tokens=2, block_table=[7], row=0)
+    scored = Sequence(key=1, prompt_ids=(4, 5, 6, 7, 8), computed_tokens=1, block_table=[2, 5], row=2)
+    scored.group = Group([scored], scores_prompt=True, scored_tokens=2)
+    plain = Sequence(key=2, prompt_ids=(10, 11, 12), block_table=[9], row=1)
+    for sequence in (decode, scored, plain):
+        packer.admit(sequence)
+    packed = packer.pack([decode], [Chunk(plain, 0, 3), Chunk(scored, 1, 4)])
+    assert packed.samples == [decode, plain, scored]
+    assert [(chunk.sequence, chunk.start, chunk.count) for chunk in packed.scored] == [(scored, 2, 2)]
+    assert packed.last.tolist() == [0, 3, 7, 5, 6]
+    scored.group.scored_tokens = 4
+    packed = packer.pack([decode], [Chunk(plain, 0, 3), Chunk(scored, 1, 4)])
+    assert (packed.scored, packed.last.tolist()) == ([], [0, 3, 7])
