@@ -19,7 +19,7 @@ from pipeline.delivery.requests import Requests
 from pipeline.delivery.routes import Routes
 from pipeline.engine.base import Engine
 from pipeline.engine.load_error import LoadError
-from pipeline.engine.selection import open_engine
+from pipeline.engine.selection import engine_settings, open_engine
 from pipeline.intake import Bounds, Intake
 from pipeline.loop import Loop
 from pipeline.models import TINY
@@ -120,16 +120,17 @@ class Worker:
 
 
 def load_engines(settings: Settings) -> dict[str, Engine]:
-    """Loads and warms every model; without any in the settings, the one that ships.
+    """Loads and warms every model, within one plan of the memory; without any in the settings, the one that ships.
 
     Raises:
-        LoadError: A model can't be served.
+        LoadError: A model can't be served, or they don't fit together.
     """
     models = settings.models or (ModelSettings(name="tiny", source=str(TINY)),)
     engines: dict[str, Engine] = {}
+    parts = engine_settings(models, settings)
     for model in models:
         started_s = time.monotonic()
-        engine = engines[model.name] = open_engine(model, settings)
+        engine = engines[model.name] = open_engine(model, settings, parts[model.name])
         engine.warm_up()
         log.info("model_ready", model=model.name, seconds=round(time.monotonic() - started_s, 1))
     return engines

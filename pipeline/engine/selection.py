@@ -1,11 +1,31 @@
-"""Which engine serves a model."""
+"""Which engine serves a model, and what part of the worker's memory it gets."""
+
+from collections.abc import Mapping, Sequence
 
 from pipeline.engine.base import Engine
 from pipeline.engine.fake import FakeEngine
 from pipeline.settings import EngineKind, EngineSettings, ModelSettings, Settings
 
 
-def open_engine(model: ModelSettings, settings: Settings) -> Engine:
+def engine_settings(models: Sequence[ModelSettings], settings: Settings) -> Mapping[str, EngineSettings]:
+    """Each model's settings by name: those that share this machine's memory get their part of it for a KV cache.
+
+    Raises:
+        LoadError: They do not fit together, or one of them cannot be read.
+    """
+    local = [model for model in models if model.engine is EngineKind.TRANSFORMERS]
+    if not local:
+        return dict.fromkeys((model.name for model in models), settings.engine)
+    from pipeline.engine.memory import plan  # noqa: PLC0415 -- seconds
+
+    parts = plan(local, settings)
+    return {
+        model.name: settings.engine.model_copy(update={"kv_cache_mib": parts[model.name]}) if model.name in parts else settings.engine
+        for model in models
+    }
+
+
+def open_engine(model: ModelSettings, settings: Settings, engine: EngineSettings) -> Engine:
     """Makes the engine that the settings name. Each kind's libraries are imported only where it is used.
 
     Raises:
@@ -15,13 +35,13 @@ def open_engine(model: ModelSettings, settings: Settings) -> Engine:
         case EngineKind.TRANSFORMERS:
             from pipeline.engine.loading import load  # noqa: PLC0415 -- seconds
 
-            return load(model, settings.engine, device=settings.device, dtype=settings.dtype)
+            return load(model, engine, device=settings.device, dtype=settings.dtype)
         case EngineKind.OPENAI:
             from pipeline.engine.remote.loading import load_remote  # noqa: PLC0415 -- an HTTP client
 
-            return load_remote(model, settings.engine)
+            return load_remote(model, engine)
         case EngineKind.FAKE:
-            return _fake(model.name, settings.engine)
+            return _fake(model.name, engine)
 
 
 def _fake(name: str, engine: EngineSettings) -> FakeEngine:

@@ -7,7 +7,7 @@ from pipeline.engine.fake import FakeEngine
 from pipeline.engine.load_error import LoadError
 from pipeline.engine.remote.engine import RemoteEngine
 from pipeline.engine.selection import open_engine
-from pipeline.settings import EngineKind, ModelSettings, Settings, load
+from pipeline.settings import EngineKind, EngineSettings, ModelSettings, Settings, load
 from tests.openai_server import KEY
 
 
@@ -18,11 +18,11 @@ def remote(url: str, source: str = "big") -> ModelSettings:
 
 def test_the_settings_choose_the_engine(server):
     """By name, with what the server says about the model."""
-    engine = open_engine(remote(server.url), Settings())
+    engine = open_engine(remote(server.url), Settings(), EngineSettings())
     assert isinstance(engine, RemoteEngine)
     assert (engine.info.name, engine.info.source, engine.info.context_tokens) == ("tiny", "big", 512)
     engine.close()
-    assert isinstance(open_engine(ModelSettings(name="words", source="-", engine=EngineKind.FAKE), Settings()), FakeEngine)
+    assert isinstance(open_engine(ModelSettings(name="words", source="-", engine=EngineKind.FAKE), Settings(), EngineSettings()), FakeEngine)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_a_server_that_cannot_serve_the_model_refuses_the_start(server, models, 
     """In one line that says what to do, and never the key."""
     server.models = models
     with pytest.raises(LoadError, match=says) as refused:
-        open_engine(remote(server.url), Settings())
+        open_engine(remote(server.url), Settings(), EngineSettings())
     assert KEY not in str(refused.value)
 
 
@@ -50,7 +50,7 @@ def test_a_server_that_is_not_there_refuses_the_start():
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         with pytest.raises(LoadError, match="no server answers"):
-            open_engine(remote(f"http://127.0.0.1:{unused.getsockname()[1]}/v1"), Settings())
+            open_engine(remote(f"http://127.0.0.1:{unused.getsockname()[1]}/v1"), Settings(), EngineSettings())
 
 
 @pytest.mark.parametrize(
