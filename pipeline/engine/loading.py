@@ -1,5 +1,6 @@
 """From a name to an engine: find the model, read it, prove that it can be batched, size its cache."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from pipeline.engine.pooling.loading import load_pooling
 from pipeline.engine.pooling.recipe import find_task
 from pipeline.engine.preparation import Preparation
 from pipeline.engine.prompts import Prompts
+from pipeline.engine.rewrites.rewriting import rewrite
 from pipeline.engine.runner import Runner
 from pipeline.engine.sampler import Sampler
 from pipeline.engine.serial import verification as serial_verification
@@ -40,9 +42,7 @@ SERIAL_CONTEXT_TOKENS = 4096
 """Longest context where the config names none, as for recurrent models."""
 
 
-def load(
-    model: ModelSettings, engine: EngineSettings, *, device: DeviceChoice = DeviceChoice.AUTO, dtype: DtypeChoice = DtypeChoice.AUTO
-) -> Engine:
+def load(model: ModelSettings, engine: EngineSettings, *, device: DeviceChoice = DeviceChoice.AUTO, dtype: DtypeChoice = DtypeChoice.AUTO) -> Engine:
     """Loads a model and makes an engine of it: by what its checkpoint is for, one that generates or one that only reads.
 
     Raises:
@@ -84,16 +84,19 @@ def build(network: Any, vocabulary: Vocabulary | None, model: ModelSettings, set
     pool = BlockPool(size.blocks, block_tokens)
     attention = PagedAttention(shapes, blocks=size.blocks, block_tokens=block_tokens, dtype=network.dtype, device=network.device)
     threads = settings.threads or resources.threads(network.num_parameters(), resources.cores())
-    runner = Runner(network, attention, vocabulary=_vocabulary_size(network), threads=threads)
+    info = _describe(network, model, vocabulary=_vocabulary_size(network), context_tokens=size.context_tokens)
+    weights_bytes = _weights_bytes(network)
+    proof = verification.Proof(network, vocabulary=info.vocabulary, context_tokens=size.context_tokens, source=source)
+    rewritten = rewrite(network, network.dtype, network.device)
+    runner = Runner(network, attention, vocabulary=info.vocabulary, threads=threads)
     packer = Packer(
         rows=max(settings.max_sequences, verification.ROWS),
         blocks_per_sequence=pool.blocks_for(size.context_tokens),
         block_tokens=block_tokens,
         device=network.device,
     )
-    verification.verify(network, runner, packer, pool, context_tokens=size.context_tokens, source=source)
-    info = _describe(network, model, vocabulary=runner.vocabulary, context_tokens=size.context_tokens)
-    _log_loaded(info, network, threads, size.bytes, size.blocks * block_tokens)
+    proof.check(runner, packer, pool)
+    _log_loaded(info, weights_bytes, threads, size.bytes, size.blocks * block_tokens, rewritten)
     scheduler = Scheduler(pool, max_sequences=settings.max_sequences, token_budget=settings.token_budget)
     return _engine(
         network, vocabulary, info, scheduler, PagedExecution(packer, runner), rows=settings.max_sequences, prefix_cache=settings.prefix_cache
@@ -114,7 +117,7 @@ def build_serial(network: Any, vocabulary: Vocabulary | None, model: ModelSettin
     execution = SerialExecution(network, vocabulary=_vocabulary_size(network), threads=threads)
     serial_verification.verify(network, execution, context_tokens=context_tokens, source=model.source)
     info = _describe(network, model, vocabulary=execution.vocabulary, context_tokens=context_tokens)
-    _log_loaded(info, network, threads, 0, rows * context_tokens)
+    _log_loaded(info, _weights_bytes(network), threads, 0, rows * context_tokens, {})
     scheduler = Scheduler(pool, max_sequences=rows, token_budget=rows + context_tokens)
     return _engine(network, vocabulary, info, scheduler, execution, rows=rows, prefix_cache=False)
 
@@ -215,7 +218,11 @@ def _read_vocabulary(folder: Path, source: str) -> Vocabulary | None:
     return Vocabulary(tokenizer)
 
 
-def _log_loaded(info: ModelInfo, network: Any, threads: int, cache_bytes: int, cache_tokens: int) -> None:
+def _weights_bytes(network: Any) -> int:
+    return sum(p.numel() * p.element_size() for p in network.parameters())
+
+
+def _log_loaded(info: ModelInfo, weights_bytes: int, threads: int, cache_bytes: int, cache_tokens: int, rewritten: Mapping[str, int]) -> None:
     log.info(
         "model loaded",
         model=info.name,
@@ -223,11 +230,12 @@ def _log_loaded(info: ModelInfo, network: Any, threads: int, cache_bytes: int, c
         architecture=info.architecture,
         device=info.device,
         dtype=info.dtype,
-        weights_mib=round(sum(p.numel() * p.element_size() for p in network.parameters()) / MIB, 1),
+        weights_mib=round(weights_bytes / MIB, 1),
         kv_cache_mib=round(cache_bytes / MIB, 1),
         kv_cache_tokens=cache_tokens,
         context_tokens=info.context_tokens,
         threads=threads,
+        rewritten=dict(rewritten),
     )
 
 

@@ -5,6 +5,8 @@ the model's own eager attention. It takes the time of a few short prompts, and f
 """
 
 import random
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -26,28 +28,49 @@ BOUNDS = {torch.float64: 1e-6, torch.float32: 2e-3, torch.float16: 0.05, torch.b
 """Largest distance of the logits from the reference's, relative to the spread of these. A wrong mask or position makes one near 1."""
 
 
-def verify(model: Any, runner: Runner, packer: Packer, pool: BlockPool, *, context_tokens: int, source: str) -> None:
-    """Compares a loaded model with itself.
+class Proof:
+    """What a model computes on its own, noted before anything in it is rewritten.
+
+    Args:
+        model: The network, as it was loaded.
+        vocabulary: How many ids both its embedding and its head know.
+        context_tokens: The longest context that will be served.
+        source: The model, for messages.
 
     Raises:
-        LoadError: It computes something else over the paged cache.
+        LoadError: It fails on its own.
     """
-    draw = random.Random(0)  # noqa: S311 -- any tokens will do
-    lengths = [min(tokens, context_tokens - OUTPUT_TOKENS) for tokens in PROMPT_TOKENS]
-    if min(lengths) < 1:
-        return
-    texts = [draw.choices(range(runner.vocabulary), k=length + OUTPUT_TOKENS) for length in lengths]
-    try:
-        worst = _worst_distance(model, runner, packer, pool, texts, lengths)
-    except Exception as error:
-        raise refusal(source, model.config.model_type, f"a packed batch fails in it ({type(error).__name__})") from error
-    if not worst <= BOUNDS[model.dtype]:
-        raise refusal(source, model.config.model_type, f"over the paged cache its logits are {worst:.1%} off")
+
+    def __init__(self, model: Any, *, vocabulary: int, context_tokens: int, source: str):
+        draw = random.Random(0)  # noqa: S311 -- any tokens will do
+        lengths = [min(tokens, context_tokens - OUTPUT_TOKENS) for tokens in PROMPT_TOKENS]
+        self._model, self._source = model, source
+        self._lengths = lengths if min(lengths) > 0 else []
+        self._texts = [draw.choices(range(vocabulary), k=length + OUTPUT_TOKENS) for length in self._lengths]
+        with self._blamed_on_the_model():
+            self._references = [reference_logits(model, text).float() for text in self._texts]
+
+    def check(self, runner: Runner, packer: Packer, pool: BlockPool) -> None:
+        """Compares what is served with what was noted.
+
+        Raises:
+            LoadError: It computes something else over the paged cache.
+        """
+        with self._blamed_on_the_model():
+            worst = _worst_distance(runner, packer, pool, self._texts, self._lengths, self._references)
+        if not worst <= BOUNDS[self._model.dtype]:
+            raise refusal(self._source, self._model.config.model_type, f"over the paged cache its logits are {worst:.1%} off")
+
+    @contextmanager
+    def _blamed_on_the_model(self) -> Generator[None]:
+        try:
+            yield
+        except Exception as error:
+            raise refusal(self._source, self._model.config.model_type, f"a packed batch fails in it ({type(error).__name__})") from error
 
 
-def _worst_distance(model: Any, runner: Runner, packer: Packer, pool: BlockPool, texts: list[list[int]], lengths: list[int]) -> float:
+def _worst_distance(runner: Runner, packer: Packer, pool: BlockPool, texts: list[list[int]], lengths: list[int], references: list[Tensor]) -> float:
     """Runs all but the last token of each text, the first `lengths` as prompts, and compares every logit that is sampled from."""
-    references = [reference_logits(model, text).float() for text in texts]
     scheduler = Scheduler(pool, max_sequences=len(texts), token_budget=TOKEN_BUDGET)
     for key, (text, length) in enumerate(zip(texts, lengths, strict=True)):
         scheduler.add(Sequence(key=key, prompt_ids=text[:length]))

@@ -1,0 +1,172 @@
+"""What is put in place of a model's modules, and what is left as it is."""
+
+import pytest
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM
+
+from pipeline.engine.rewrites import linear, rewriting
+from pipeline.engine.rewrites.gated import GatedMlp
+from pipeline.engine.rewrites.linear import PackedLinear, can_pack
+from pipeline.engine.rewrites.norm import RmsNorm
+from pipeline.engine.rewrites.rewriting import rewrite
+from tests.engine.tiny_models import tiny_model
+
+CPU = torch.device("cpu")
+ROWS = torch.randn(1, 5, 16, generator=torch.Generator().manual_seed(3))
+
+
+@pytest.fixture(autouse=True)
+def packs_here(monkeypatch):
+    """On whatever processor the tests run, packed weights count as faster for float32."""
+    monkeypatch.setattr(rewriting, "can_pack", lambda dtype, device: dtype is torch.float32 and device == CPU)
+
+
+def rewritten(module):
+    """A container's only child, rewritten, and the counts."""
+    parent = nn.Sequential(module)
+    counts = rewrite(parent, torch.float32, CPU)
+    return parent[0], dict(counts)
+
+
+class Mlp(nn.Module):
+    """A gated multilayer perceptron in the form that transformers' models have."""
+
+    def __init__(self, activation, scale=1.0):
+        super().__init__()
+        self.gate_proj, self.up_proj, self.down_proj = nn.Linear(16, 24), nn.Linear(16, 24, bias=False), nn.Linear(24, 16)
+        self.act_fn = activation
+        self.scale = scale
+
+    def forward(self, rows):
+        return self.down_proj(self.act_fn(self.gate_proj(rows)) * self.up_proj(rows)) * self.scale
+
+
+class Norm(nn.Module):
+    """A root-mean-square norm, written out."""
+
+    def __init__(self, offset=0.0):
+        super().__init__()
+        self.weight = nn.Parameter(torch.linspace(0.5, 2, 16))
+        self.eps, self.offset = 1e-6, offset
+
+    def forward(self, rows):
+        return rows * torch.rsqrt(rows.pow(2).mean(-1, keepdim=True) + self.eps) * (self.weight + self.offset)
+
+
+class CentredNorm(Norm):
+    """The same form, and something else is computed."""
+
+    def forward(self, rows):
+        return super().forward(rows - rows.mean(-1, keepdim=True))
+
+
+class TwiceLinear(nn.Linear):
+    """A linear layer that does more."""
+
+    def forward(self, rows):
+        return 2 * super().forward(rows)
+
+
+@pytest.mark.parametrize(
+    ("module", "kind"),
+    [
+        (nn.Linear(16, 24), PackedLinear),
+        (nn.Linear(16, 24, bias=False), PackedLinear),
+        (Mlp(nn.SiLU()), GatedMlp),
+        (Mlp(nn.GELU()), GatedMlp),
+        (Mlp(nn.GELU(approximate="tanh")), GatedMlp),
+        (Norm(), RmsNorm),
+        (Norm(offset=1.0), RmsNorm),
+    ],
+    ids=["linear", "no bias", "silu", "gelu", "tanh gelu", "norm", "norm less one"],
+)
+def test_a_module_of_known_form_is_replaced_by_what_computes_the_same(module, kind):
+    """Whatever class it is of; the new one agrees on rows that it was not chosen by."""
+    with torch.inference_mode():
+        expected = module(ROWS)
+        substitute, counts = rewritten(module)
+        assert type(substitute) is kind
+        assert counts == {kind.__name__: 1}
+        torch.testing.assert_close(substitute(ROWS), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("module", "counts"),
+    [
+        (Mlp(nn.SiLU(), scale=1.001), {"PackedLinear": 3}),
+        (Mlp(nn.Tanh()), {"PackedLinear": 3}),
+        (CentredNorm(), {}),
+        (TwiceLinear(16, 16), {}),
+        (nn.LayerNorm(16), {}),
+    ],
+    ids=["scaled", "other activation", "centred norm", "subclass", "layer norm"],
+)
+def test_what_looks_alike_and_computes_something_else_stays(module, counts):
+    """A rewrite off by a thousandth is refused; the parts of what stays are looked at."""
+    with torch.inference_mode():
+        expected = module(ROWS)
+        substitute, found = rewritten(module)
+        assert substitute is module
+        assert found == counts
+        torch.testing.assert_close(substitute(ROWS), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_module_that_somebody_changed_stays():
+    """A patched forward and a hook would be lost."""
+    patched, hooked = nn.Linear(16, 16), nn.Linear(16, 16)
+    patched.forward = lambda rows: rows
+    hooked.register_forward_hook(lambda _module, _rows, output: output + 1)
+    assert rewritten(patched) == (patched, {})
+    assert rewritten(hooked) == (hooked, {})
+
+
+def test_a_rewrite_that_fails_here_is_refused(monkeypatch):
+    """As where oneDNN lacks the dtype: the model keeps its own."""
+
+    def fail(_self, _rows):
+        raise RuntimeError("not on this processor")
+
+    monkeypatch.setattr(PackedLinear, "forward", fail)
+    module = nn.Linear(16, 16)
+    assert rewritten(module) == (module, {})
+
+
+def test_other_dtypes_and_devices_are_left_alone(monkeypatch):
+    """Packed weights are offered on an x86 processor, for float32 and for the bfloat16 that it multiplies itself."""
+    monkeypatch.setattr(linear.platform, "machine", lambda: "x86_64")
+    assert can_pack(torch.float32, CPU) is torch.backends.mkldnn.is_available()
+    assert not can_pack(torch.float16, CPU)
+    assert not can_pack(torch.float32, torch.device("cuda"))
+    assert can_pack(torch.bfloat16, CPU) is bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    monkeypatch.setattr(linear.platform, "machine", lambda: "aarch64")
+    assert not can_pack(torch.float32, CPU)
+    module = nn.Sequential(nn.Linear(16, 16, dtype=torch.float16))
+    assert not rewrite(module, torch.float16, CPU)
+    assert type(module[0]) is nn.Linear
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_model_holds_its_weights_once(tied):
+    """The originals of what is packed are let go, except for an embedding that shares its numbers with the head."""
+    model = tiny_model("llama", tie_word_embeddings=tied)
+    assert isinstance(model, nn.Module)
+    embedding = model.get_input_embeddings().weight
+    counts = rewrite(model, torch.float32, CPU)
+    assert counts == {"GatedMlp": 2, "PackedLinear": 2 * 4 + 1, "RmsNorm": 2 * 2 + 1}
+    left = list(model.parameters())
+    assert {parameter.dim() for parameter in left if parameter is not embedding} == {1}
+    assert model.get_output_embeddings().weight.shape == embedding.shape
+    assert model.get_output_embeddings().weight.isnan().all(), "whoever computes with it is found out"
+
+
+def test_a_rewritten_model_computes_what_it_did():
+    """All kinds together, through transformers' own code."""
+    model = tiny_model("qwen3")
+    model.set_attn_implementation("eager")
+    ids = torch.arange(12)[None]
+    with torch.inference_mode():
+        expected = model(input_ids=ids).logits
+        rewrite(model, torch.float32, CPU)
+        torch.testing.assert_close(model(input_ids=ids).logits, expected, rtol=1e-4, atol=1e-4)
+    assert isinstance(model, AutoModelForCausalLM._model_mapping[type(model.config)])
