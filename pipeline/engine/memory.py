@@ -62,7 +62,7 @@ def plan(models: Sequence[ModelSettings], settings: Settings) -> dict[str, int]:
             workspace_mib=need.workspace // MIB,
             free_mib=free // MIB,
         )
-    return {name: max(1, kv // MIB) for name, kv in shares.items()}
+    return {name: max(1, -(-kv // MIB)) for name, kv in shares.items()}  # up: a cache a little too small would cut the context
 
 
 def share(needs: Sequence[Need], free: int) -> dict[str, int]:

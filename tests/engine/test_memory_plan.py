@@ -89,6 +89,16 @@ def test_several_models_share_one_budget(monkeypatch):
     assert sum(two.values()) <= one["a"]
 
 
+def test_one_sequence_of_full_length_fits_into_what_is_planned_for_one(monkeypatch):
+    """The plan, in whole mebibytes, is never short of what is wanted: the context stays what was asked for."""
+    free(monkeypatch, GIB)
+    settings = Settings(models=(tiny("a"),), engine=EngineSettings(context_tokens=1_000, max_sequences=1, threads=1))
+    (engine,) = load_engines(settings).values()
+    assert engine.info.context_tokens == 1_000
+    assert engine.stats().kv_blocks_total == -(-1_000 // settings.engine.block_tokens)
+    engine.close()
+
+
 def test_a_worker_serves_several_models_side_by_side(monkeypatch):
     """Each within its part; a model of another kind takes none."""
     free(monkeypatch, GIB // 2)
