@@ -7,15 +7,14 @@ radix tree, the latter with one block per edge.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from itertools import count
+from typing import NamedTuple
 
 Parent = int | str
 """The number of the page before, or the salt that a tree grows from. Trees of different salts share nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(NamedTuple):
     """A full block whose content can be found. `number` is its identity; that of its block outlives it."""
 
     number: int
