@@ -10,10 +10,13 @@ import json
 from typing import Any
 
 from schemas.errors import EngineError, InvalidRequest, Overloaded, PenstockError
+from schemas.request import ChatBody, CompletionBody
 
 MAX_MESSAGE_CHARACTERS = 300
 THE_REQUESTS_FAULT = frozenset({400, 413, 422})
 BUSY = frozenset({429, 503})
+FIELDS = frozenset(ChatBody.model_fields) | frozenset(CompletionBody.model_fields)
+"""What a requester may be told to look at: servers name parts of their own, too."""
 
 
 def fault_of(status: int, content: bytes) -> PenstockError:
@@ -46,4 +49,4 @@ def _said(content: bytes) -> tuple[str, str | None]:
         return "it does not say why", None
     message, param = error.get("message"), error.get("param")
     text = message[:MAX_MESSAGE_CHARACTERS] if isinstance(message, str) and message else "it does not say why"
-    return text, param if isinstance(param, str) else None
+    return text, param if isinstance(param, str) and param in FIELDS else None

@@ -200,6 +200,13 @@ def test_a_refusal_becomes_the_trees_error(server, connect, status: int, expecte
     assert KEY not in fault.message
 
 
+def test_a_param_that_the_requester_never_sent_is_not_told(server, connect):
+    """Servers name parts of their own."""
+    server.script = lambda handler, _: handler.whole(400, {"error": {"message": "too long", "param": "input_tokens"}})
+    (outputs,) = run(connect(), completion("x")).values()
+    assert (error(outputs).message.endswith("too long"), error(outputs).param) == (True, None)
+
+
 def test_a_busy_server_is_asked_again(server, connect):
     """It has room the third time."""
 
