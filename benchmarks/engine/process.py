@@ -50,7 +50,7 @@ class Process:
         try:
             self._answer(START_S)
         except BaseException:
-            self._end()
+            self._end(wait_s=0.0)
             raise
         self.start_s = time.perf_counter() - started_s
 
@@ -70,8 +70,8 @@ class Process:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._end()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._end(wait_s=CLOSE_S if kind is None else 0.0)
 
     def _answer(self, within_s: float) -> dict[str, Any]:
         with selectors.DefaultSelector() as selector:
@@ -86,12 +86,12 @@ class Process:
             raise Failed(answer["error"])
         return answer
 
-    def _end(self) -> None:
+    def _end(self, *, wait_s: float) -> None:
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
                 stream.close()
         try:
-            self._process.wait(CLOSE_S)
+            self._process.wait(wait_s)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

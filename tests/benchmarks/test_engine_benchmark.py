@@ -172,3 +172,18 @@ def test_a_contender_that_cannot_start_says_why(tmp_path: Path):
     """In one line, which the table shows."""
     with pytest.raises(Failed, match="LoadError"), Process("penstock", replace(SETUP, folder=str(tmp_path)), tmp_path / "log"):
         pass
+
+
+@pytest.mark.integration
+def test_a_benchmark_that_is_broken_off_leaves_no_process_behind(tmp_path: Path):
+    """Not even one that is at work."""
+    held: list[Process] = []
+
+    def break_off() -> None:
+        with Process("penstock", SETUP, tmp_path / "log") as process:
+            held.append(process)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        break_off()
+    assert held[0]._process.returncode is not None
