@@ -15,6 +15,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -146,8 +147,9 @@ def main() -> None:
             requester = Requester(transport, settings)
             alone, through = [], []
             for number in range(-1, arguments.rounds):  # round -1 warms both up
-                a = run_engine(engine, workload.lines(name, f"a{number}"))
-                b = requester.run(workload.lines(name, f"b{number}"))
+                drawn = replace(workload, seed=number)  # other prompts each round: none is found in the prefix cache
+                a = run_engine(engine, drawn.lines(name, f"a{number}"))
+                b = requester.run(drawn.lines(name, f"b{number}"))
                 if number >= 0:
                     alone.append(a)
                     through.append(b)

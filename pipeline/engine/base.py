@@ -6,13 +6,15 @@ touches no state, so that one bad request never reaches a batch. It never blocks
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pipeline.scheduling.sequence import Lane
 from schemas.errors import PenstockError
 from schemas.events import FinishReason, Usage
-from schemas.pooled_results import Pooled
 from schemas.request import Request
+
+if TYPE_CHECKING:  # it brings numpy along, which engines without tensors do not need
+    from schemas.pooled_results import Pooled
 
 RequestKey = int
 """The worker's own number for a request, unique within the process."""
@@ -51,7 +53,7 @@ class StepOutput:
     token_ids: tuple[int, ...] = ()
     text: str = ""
     logprobs: dict[str, Any] | None = None
-    pooled: Pooled | None = None
+    pooled: "Pooled | None" = None
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
     error: PenstockError | None = None

@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
-TARGETS = ("setup", "demo", "test", "unit", "integration", "lint", "typecheck", "chaos", "soak", "kafka", "lock", "clean", "help")
+TARGETS = ("setup", "demo", "test", "unit", "integration", "lint", "typecheck", "gpu", "chaos", "soak", "kafka", "lock", "clean", "help")
 
 # Each is spelt so that it does not find itself here.
 FOREIGN = {
