@@ -13,20 +13,30 @@ from numba import prange
 from pipeline.engine.attention.arithmetic import exp, load
 from pipeline.engine.compilation import Kernel, inlined, kernel
 
+VECTOR_NUMBERS = 16
+"""Widths that are multiples of this get a kernel of their own."""
 
-@cache
+
 def decode_kernel(group: int, key_width: int, value_width: int) -> Kernel:
-    """The kernel for one form of cache. NaN in a sequence stays in that sequence.
-
-    Its arguments, in order (float32 unless said otherwise): query [sequences, heads, key width]; keys and values
-    [KV heads, slots, width], or the uint16 bits of bfloat16; the block numbers of all sequences, int64; where each one's
-    begin, int64; the tokens of a block; lengths, int64; scaling; window, 0 for none; softcap, 0 for none; sinks [heads],
-    or empty; the output [sequences, heads, value width]; and how many ways to split the work.
+    """The kernel for one form of cache; odd forms share one, which is slower and need not be compiled for each.
 
     Args:
         group: Query heads per KV head.
         key_width: Numbers of a key.
         value_width: Numbers of a value.
+    """
+    is_odd = key_width % VECTOR_NUMBERS or value_width % VECTOR_NUMBERS
+    return _compiled(0, 0, 0) if is_odd else _compiled(group, key_width, value_width)
+
+
+@cache
+def _compiled(known_group: int, known_key_width: int, known_value_width: int) -> Kernel:
+    """The kernel for known sizes, or with zeros for any. NaN in a sequence stays in that sequence.
+
+    Its arguments, in order (float32 unless said otherwise): query [sequences, heads, key width]; keys and values
+    [KV heads, slots, width], or the uint16 bits of bfloat16; the block numbers of all sequences, int64; where each one's
+    begin, int64; the tokens of a block; lengths, int64; scaling; window, 0 for none; softcap, 0 for none; sinks [heads],
+    or empty; the output [sequences, heads, value width]; and how many ways to split the work.
     """
 
     def decode(
@@ -45,6 +55,8 @@ def decode_kernel(group: int, key_width: int, value_width: int) -> Kernel:
         workers: int,
     ) -> None:
         kv_heads, longest = keys.shape[0], lengths.max()
+        group = known_group or query.shape[1] // kv_heads
+        key_width, value_width = known_key_width or keys.shape[2], known_value_width or values.shape[2]
         for worker in prange(workers):
             scores = np.empty((group, longest), dtype=np.float32)
             rows = np.empty((group, key_width), dtype=np.float32)
