@@ -1,10 +1,16 @@
 """Linear layers over weights that lie as oneDNN reads them: packed once, not at each call."""
 
+import os
 import platform
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
+
+PRIMITIVES = "128"
+"""Products of different sizes that oneDNN keeps prepared, half a MiB each; it would keep 1,024, and every step has another number of rows."""
+for _variable in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):  # torch's own cache and the library's; read at the first product
+    os.environ.setdefault(_variable, PRIMITIVES)
 
 
 def can_pack(dtype: torch.dtype, device: torch.device) -> bool:
