@@ -82,4 +82,4 @@ venv:
 
 .PHONY: broker
 broker:
-	@compose/bootstrap.sh $(if $(PENSTOCK_TEST_KAFKA),,kafka) kcat
+	@compose/bootstrap.sh $(if $(PENSTOCK_TEST_KAFKA),,kafka) kcat redis

@@ -4,6 +4,7 @@
 #   compose/bootstrap.sh venv         .venv with everything that requirements.lock names
 #   compose/bootstrap.sh kafka        Java, and the jars of a real Kafka broker in .cache/kafka/libs
 #   compose/bootstrap.sh kcat         the foreign Kafka client of the integration tests
+#   compose/bootstrap.sh redis        a Redis server for the integration tests
 #   compose/bootstrap.sh python       prints the interpreter that would make .venv
 #   compose/bootstrap.sh constraints  prints the locked versions, for an installation without the development tools
 #
@@ -88,6 +89,8 @@ has_maven() { command -v mvn >/dev/null; }
 
 has_kcat() { command -v kcat >/dev/null; }
 
+has_redis() { command -v redis-server >/dev/null; }
+
 # What the environment was made from: when it changes, the environment is brought up to date.
 venv_fingerprint() {
   cat requirements.lock pyproject.toml compose/bootstrap.lock | cksum
@@ -147,17 +150,21 @@ bring_kafka() {
 
 bring_kcat() { require "kcat" has_kcat "kcat" "kcat" "kcat"; }
 
-[[ $# -gt 0 ]] || fail "say what to bring: venv, kafka, kcat, python or constraints"
+# Debian's own package starts a server as it is installed; the tests start their own.
+bring_redis() { require "Redis" has_redis "redis-server" "redis" "redis"; }
+
+[[ $# -gt 0 ]] || fail "say what to bring: venv, kafka, kcat, redis, python or constraints"
 for part in "$@"; do
   case $part in
     venv) bring_venv ;;
     kafka) bring_kafka ;;
     kcat) bring_kcat ;;
+    redis) bring_redis ;;
     python)
       require_python
       find_python
       ;;
     constraints) constraints ;;
-    *) fail "there is no '$part'; say venv, kafka, kcat, python or constraints" ;;
+    *) fail "there is no '$part'; say venv, kafka, kcat, redis, python or constraints" ;;
   esac
 done

@@ -188,9 +188,10 @@ class ModelSettings(Group):
         is_remote = self.engine is EngineKind.OPENAI
         if is_remote and self.url is None:
             raise ValueError("engine openai needs a url, such as http://127.0.0.1:8000/v1")
-        given = self.model_fields_set & {"url", "api_key", "dialect", "silence_s"}
+        fields = type(self).model_fields
+        given = [name for name in ("api_key", "dialect", "silence_s", "url") if getattr(self, name) != fields[name].default]
         if given and not is_remote:
-            raise ValueError(f"{', '.join(sorted(given))}: only a model with engine openai has them")
+            raise ValueError(f"{', '.join(given)}: only a model with engine openai has them")
         return self
 
 
