@@ -1,15 +1,14 @@
 """From a name to an engine: find the model, read it, prove that it can be batched, size its cache."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import structlog
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
-from pipeline.engine import architecture, checkpoint, resources, verification
+from pipeline.engine import architecture, checkpoint, reading, resources, verification
 from pipeline.engine.attention.hook import NAME
 from pipeline.engine.attention.paged import PagedAttention
 from pipeline.engine.base import Engine, ModelInfo
@@ -84,8 +83,8 @@ def build(network: Any, vocabulary: Vocabulary | None, model: ModelSettings, set
     pool = BlockPool(size.blocks, block_tokens)
     attention = PagedAttention(shapes, blocks=size.blocks, block_tokens=block_tokens, dtype=network.dtype, device=network.device)
     threads = settings.threads or resources.threads(network.num_parameters(), resources.cores())
-    info = _describe(network, model, vocabulary=_vocabulary_size(network), context_tokens=size.context_tokens)
-    weights_bytes = _weights_bytes(network)
+    info = reading.describe(network, model, vocabulary=_vocabulary_size(network), context_tokens=size.context_tokens)
+    weights_mib = _weights_mib(network)
     proof = verification.Proof(network, vocabulary=info.vocabulary, context_tokens=size.context_tokens, source=source)
     rewritten = rewrite(network, network.dtype, network.device)
     runner = Runner(network, attention, vocabulary=info.vocabulary, threads=threads)
@@ -96,7 +95,14 @@ def build(network: Any, vocabulary: Vocabulary | None, model: ModelSettings, set
         device=network.device,
     )
     proof.check(runner, packer, pool)
-    _log_loaded(info, weights_bytes, threads, size.bytes, size.blocks * block_tokens, rewritten)
+    reading.log_loaded(
+        info,
+        weights_mib=weights_mib,
+        kv_cache_mib=round(size.bytes / MIB, 1),
+        kv_cache_tokens=size.blocks * block_tokens,
+        threads=threads,
+        rewritten=dict(rewritten),
+    )
     scheduler = Scheduler(pool, max_sequences=settings.max_sequences, token_budget=settings.token_budget)
     return _engine(
         network, vocabulary, info, scheduler, PagedExecution(packer, runner), rows=settings.max_sequences, prefix_cache=settings.prefix_cache
@@ -116,8 +122,8 @@ def build_serial(network: Any, vocabulary: Vocabulary | None, model: ModelSettin
     threads = settings.threads or resources.threads(network.num_parameters(), resources.cores())
     execution = SerialExecution(network, vocabulary=_vocabulary_size(network), threads=threads)
     serial_verification.verify(network, execution, context_tokens=context_tokens, source=model.source)
-    info = _describe(network, model, vocabulary=execution.vocabulary, context_tokens=context_tokens)
-    _log_loaded(info, _weights_bytes(network), threads, 0, rows * context_tokens, {})
+    info = reading.describe(network, model, vocabulary=execution.vocabulary, context_tokens=context_tokens)
+    reading.log_loaded(info, weights_mib=_weights_mib(network), threads=threads, sequences=rows)
     scheduler = Scheduler(pool, max_sequences=rows, token_budget=rows + context_tokens)
     return _engine(network, vocabulary, info, scheduler, execution, rows=rows, prefix_cache=False)
 
@@ -163,81 +169,24 @@ def _vocabulary_size(network: Any) -> int:
     return int(min(network.get_input_embeddings().weight.shape[0], network.get_output_embeddings().weight.shape[0]))
 
 
-def _describe(network: Any, model: ModelSettings, *, vocabulary: int, context_tokens: int) -> ModelInfo:
-    return ModelInfo(
-        name=model.name,
-        source=model.source,
-        revision=model.revision,
-        architecture=type(network).__name__,
-        parameters=sum(parameter.numel() for parameter in network.parameters()),
-        dtype=str(network.dtype).removeprefix("torch."),
-        device=network.device.type,
-        context_tokens=context_tokens,
-        vocabulary=vocabulary,
-    )
-
-
 def _read_model(folder: Path, source: str, device: torch.device, dtype: DtypeChoice, attention: str) -> Any:
-    try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except Exception as error:
-        raise LoadError(f"{source}: its config.json cannot be read: {_first_line(error)}") from error
+    config = reading.read_config(folder, source)
     if attention == NAME:
         architecture.check_config(config, source)
+    number = resources.pick_dtype(dtype, config.get_text_config(decoder=True).dtype, device)
     try:
-        network, report = AutoModelForCausalLM.from_pretrained(
-            folder,
-            config=config,
-            dtype=resources.pick_dtype(dtype, config.get_text_config(decoder=True).dtype, device),
-            attn_implementation=attention,
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-            output_loading_info=True,
-        )
-    except Exception as error:
-        if attention == NAME and NAME in str(error):  # it has attention of its own, and does not know the hook
+        return reading.read_network(AutoModelForCausalLM, folder, config, source, dtype=number, device=device, attn_implementation=attention)
+    except LoadError as error:
+        if attention == NAME and NAME in str(error.__cause__):  # it has attention of its own, and does not know the hook
             raise architecture.refusal(source, config.model_type, "its layers do not attend through the hook") from error
-        raise LoadError(f"{source}: transformers cannot load it: {_first_line(error)}") from error
-    if missing := sorted(report["missing_keys"]):
-        raise LoadError(
-            f"{source}: its checkpoint lacks {len(missing)} of the weights of {type(network).__name__} ({missing[0]} ...); fetch it again"
-        )
-    return network.to(device).eval().requires_grad_(requires_grad=False)
+        raise
 
 
 def _read_vocabulary(folder: Path, source: str) -> Vocabulary | None:
-    if not checkpoint.has_tokenizer(folder):
-        log.warning("no tokenizer: only prompts of token ids are served", model=source)
-        return None
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except Exception as error:
-        raise LoadError(f"{source}: its tokenizer cannot be read: {_first_line(error)}") from error
-    tokenizer.model_max_length = 1 << 62  # the engine has its own limit, and says so to the requester
-    return Vocabulary(tokenizer)
+    tokenizer = reading.read_tokenizer(folder, source)
+    return None if tokenizer is None else Vocabulary(tokenizer)
 
 
-def _weights_bytes(network: Any) -> int:
-    return sum(p.numel() * p.element_size() for p in network.parameters())
-
-
-def _log_loaded(info: ModelInfo, weights_bytes: int, threads: int, cache_bytes: int, cache_tokens: int, rewritten: Mapping[str, int]) -> None:
-    log.info(
-        "model loaded",
-        model=info.name,
-        source=info.source,
-        architecture=info.architecture,
-        device=info.device,
-        dtype=info.dtype,
-        weights_mib=round(weights_bytes / MIB, 1),
-        kv_cache_mib=round(cache_bytes / MIB, 1),
-        kv_cache_tokens=cache_tokens,
-        context_tokens=info.context_tokens,
-        threads=threads,
-        rewritten=dict(rewritten),
-    )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+def _weights_mib(network: Any) -> float:
+    weights_bytes: int = sum(p.numel() * p.element_size() for p in network.parameters())
+    return round(weights_bytes / MIB, 1)

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from transformers import AutoConfig
 
-from pipeline.engine import checkpoint, resources
+from pipeline.engine import checkpoint, reading, resources
 from pipeline.engine.load_error import LoadError
 from pipeline.engine.pooling.recipe import find_task
 from pipeline.settings import MIB, ModelSettings, Settings
@@ -110,10 +109,7 @@ def _product(shape: Sequence[int]) -> int:
 
 def _need(model: ModelSettings, settings: Settings, device: Any) -> Need:
     folder = checkpoint.find(model.source, model.revision)
-    try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True).get_text_config(decoder=True)
-    except Exception as error:
-        raise LoadError(f"{model.source}: its config.json cannot be read ({type(error).__name__}); fetch the model again") from error
+    config = reading.read_config(folder, model.source).get_text_config(decoder=True)
     number_bytes = resources.pick_dtype(settings.dtype, config.dtype, device).itemsize
     try:
         weights = weights_bytes(folder, number_bytes)

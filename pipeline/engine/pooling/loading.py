@@ -5,10 +5,9 @@ from typing import Any
 
 import structlog
 import torch
-from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModel, AutoModelForSequenceClassification
 
-from pipeline.engine import architecture, checkpoint, resources
-from pipeline.engine.base import ModelInfo
+from pipeline.engine import architecture, reading, resources
 from pipeline.engine.load_error import LoadError
 from pipeline.engine.pooling.activation import activation_of, labels_of
 from pipeline.engine.pooling.engine import PoolingEngine, Preparation
@@ -36,7 +35,7 @@ def load_pooling(
         LoadError: It cannot be served; the message says why and what to do.
     """
     recipe = read_recipe(folder, model.source) if task is PoolingTask.EMBEDDINGS else None
-    tokenizer = _read_tokenizer(folder, model.source)
+    tokenizer = reading.read_tokenizer(folder, model.source)
     network = _read_network(folder, task, model.source, device, dtype)
     return build_pooling(network, tokenizer, recipe, model, settings)
 
@@ -55,9 +54,11 @@ def build_pooling(network: Any, tokenizer: Any, recipe: Recipe | None, model: Mo
     reader: Reader = Logits() if recipe is None else Vectors(recipe.pooling, is_normalised=recipe.is_normalised)
     threads = settings.threads or resources.threads(network.num_parameters(), resources.cores())
     runner, reason = choose_way(network, form, reader, threads=threads, vocabulary=vocabulary, context_tokens=context_tokens, source=model.source)
-    info = _describe(network, model, vocabulary=vocabulary, context_tokens=context_tokens)
+    info = reading.describe(network, model, vocabulary=vocabulary, context_tokens=context_tokens)
     texts = Texts(tokenizer, vocabulary=vocabulary, context_tokens=context_tokens, prompt="" if recipe is None else recipe.prompt)
-    _log_loaded(info, threads, reason)
+    reading.log_loaded(info, threads=threads, is_packed=reason is None)
+    if reason is not None:
+        log.warning("texts are padded", model=info.name, detail=f"{reason}; texts of like length run side by side, somewhat slower")
     return PoolingEngine(info=info, preparation=_preparation(network, texts, recipe, model), runner=runner, token_budget=settings.token_budget)
 
 
@@ -79,73 +80,10 @@ def _context(network: Any, form: InputForm, recipe: Recipe | None, settings: Eng
 
 
 def _read_network(folder: Path, task: PoolingTask, source: str, device: torch.device, dtype: DtypeChoice) -> Any:
-    try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except Exception as error:
-        raise LoadError(f"{source}: its config.json cannot be read: {_first_line(error)}") from error
-    try:
-        network, report = CLASSES[task].from_pretrained(
-            folder,
-            config=config,
-            dtype=resources.pick_dtype(dtype, config.dtype, device),
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-            output_loading_info=True,
-        )
-    except Exception as error:
-        raise LoadError(f"{source}: transformers cannot load it: {_first_line(error)}") from error
+    config = reading.read_config(folder, source)
+    number = resources.pick_dtype(dtype, config.dtype, device)
     unread = (UNREAD,) if task is PoolingTask.EMBEDDINGS else ()
-    if missing := sorted(name for name in report["missing_keys"] if not name.startswith(unread)):
-        raise LoadError(
-            f"{source}: its checkpoint lacks {len(missing)} of the weights of {type(network).__name__} ({missing[0]} ...); fetch it again"
-        )
+    network = reading.read_network(CLASSES[task], folder, config, source, dtype=number, device=device, unread=unread)
     if hasattr(network.config, "use_cache"):
         network.config.use_cache = False  # a decoder's keys and values are of no use here
-    return network.to(device).eval().requires_grad_(requires_grad=False)
-
-
-def _read_tokenizer(folder: Path, source: str) -> Any:
-    if not checkpoint.has_tokenizer(folder):
-        log.warning("no tokenizer: only token ids are served", model=source)
-        return None
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except Exception as error:
-        raise LoadError(f"{source}: its tokenizer cannot be read: {_first_line(error)}") from error
-    tokenizer.model_max_length = 1 << 62  # the engine has its own limit, and says so to the requester
-    return tokenizer
-
-
-def _describe(network: Any, model: ModelSettings, *, vocabulary: int, context_tokens: int) -> ModelInfo:
-    return ModelInfo(
-        name=model.name,
-        source=model.source,
-        revision=model.revision,
-        architecture=type(network).__name__,
-        parameters=int(network.num_parameters()),
-        dtype=str(network.dtype).removeprefix("torch."),
-        device=network.device.type,
-        context_tokens=context_tokens,
-        vocabulary=vocabulary,
-    )
-
-
-def _log_loaded(info: ModelInfo, threads: int, reason: str | None) -> None:
-    log.info(
-        "model loaded",
-        model=info.name,
-        source=info.source,
-        architecture=info.architecture,
-        device=info.device,
-        dtype=info.dtype,
-        context_tokens=info.context_tokens,
-        threads=threads,
-        is_packed=reason is None,
-    )
-    if reason is not None:
-        log.warning("texts are padded", model=info.name, detail=f"{reason}; texts of like length run side by side, somewhat slower")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+    return network
