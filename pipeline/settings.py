@@ -71,6 +71,21 @@ class LogFormat(StrEnum):
     JSON = "json"
 
 
+class StoreLoss(StrEnum):
+    """What rate limits do while the store that workers share is away."""
+
+    LOCAL = "local"
+    ADMIT = "admit"
+    REFUSE = "refuse"
+
+
+class Overflow(StrEnum):
+    """What happens to requests for which the queue has no room."""
+
+    PAUSE = "pause"
+    REFUSE = "refuse"
+
+
 class Group(BaseModel):
     """A group of settings: frozen, and closed to unknown names."""
 
@@ -146,6 +161,7 @@ class EngineSettings(Group):
     threads: int | None = Field(default=None, ge=1, description="compute threads; unset: the cores that there are, one for small models")
     prefix_cache: bool = Field(default=True, description="keep what was computed for prompts that begin alike, for each tenant by itself")
     attempts: int = Field(default=2, ge=1, le=10, description="how often a request that fails in the engine is tried")
+    max_wait_ms: int = Field(default=5, ge=0, le=1_000, description="longest wait of a text to be embedded or classified for company in its step")
 
 
 class StreamSettings(Group):
@@ -167,6 +183,56 @@ class LimitSettings(Group):
     partition_window: int = Field(default=1_024, ge=1, le=1_024, description="offsets taken past the committed one")
     duplicate_window_s: float = Field(default=600.0, ge=0.0, description="how long a finished custom_id is remembered")
     drain_s: float = Field(default=30.0, ge=0.0, description="how long running requests may go on after SIGTERM or a rebalance")
+
+
+class RateSettings(Group):
+    """What one tenant may ask for in a minute."""
+
+    requests_per_minute: float | None = Field(default=None, gt=0.0, description="requests per minute; unset: no limit")
+    tokens_per_minute: float | None = Field(default=None, gt=0.0, description="tokens per minute, prompts and outputs; unset: no limit")
+
+
+class RateLimitSettings(RateSettings):
+    """Rates of tenants. Beyond them requests are refused with `rate_limited` and a time after which to try again."""
+
+    tenants: Mapping[str, RateSettings] = Field(
+        default_factory=dict, description="rates by tenant, each in place of the default's; what it leaves out is not limited"
+    )
+    burst_s: float = Field(default=60.0, gt=0.0, le=86_400.0, description="how many seconds' worth of its rate a tenant may use at once")
+    redis_url: SecretStr | None = Field(default=None, description="Redis in which workers share the rates; unset: each worker counts alone")
+    redis_timeout_ms: int = Field(default=50, ge=1, le=1_000, description="longest wait for Redis; one question is asked per poll")
+    on_redis_loss: StoreLoss = Field(
+        default=StoreLoss.LOCAL, description="without Redis: local: each worker counts alone, admit: no limits, refuse: no requests"
+    )
+
+    @field_validator("redis_url")
+    @classmethod
+    def _is_redis(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not url.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("must begin with redis://, rediss:// or unix://")
+        return url
+
+
+class AdmissionSettings(Group):
+    """What happens when more comes than can be served in time."""
+
+    overflow: Overflow = Field(
+        default=Overflow.PAUSE,
+        description="pause: requests wait in the log; refuse: beyond the queue, or past their deadline by prediction, they get overloaded",
+    )
+    max_wait_s: float | None = Field(default=None, gt=0.0, description="the queue is full when its predicted wait is longer; unset: any wait")
+
+
+class ResponseCacheSettings(Group):
+    """Answers to greedy, seeded and pooled requests, given again to the same tenant's same request.
+
+    Off unless asked for: it keeps outputs in memory after they were delivered, and who repeats a request to measure or to probe the
+    model wants it computed.
+    """
+
+    enabled: bool = Field(default=False, description="keep answers to deterministic requests and give them again")
+    max_mib: int = Field(default=64, ge=1, le=65_536, description="memory that answers may take; the least recently used go first")
+    max_age_s: float = Field(default=3_600.0, gt=0.0, description="how long an answer is given again")
 
 
 class ModelSettings(Group):
@@ -222,6 +288,9 @@ class Settings(BaseSettings):
     engine: EngineSettings = EngineSettings()
     stream: StreamSettings = StreamSettings()
     limits: LimitSettings = LimitSettings()
+    rate_limits: RateLimitSettings = RateLimitSettings()
+    admission: AdmissionSettings = AdmissionSettings()
+    response_cache: ResponseCacheSettings = ResponseCacheSettings()
     log: LogSettings = LogSettings()
 
     @property

@@ -23,6 +23,7 @@ _CUSTOM_ID: Json = {"type": "string", "minLength": 1, "maxLength": MAX_CUSTOM_ID
 _CORRELATION: Json = {headers.CORRELATION_ID: {"type": "string", "description": "what the request asked to have echoed, else its custom_id"}}
 _ATTEMPT: Json = {headers.ATTEMPT: {**_DECIMAL, "description": "offset of the attempt's own begin record"}}
 _SEQ: Json = {headers.SEQ: {**_DECIMAL, "description": "counts chunks and the closing event from 0"}}
+_RETRY_AFTER: Json = {headers.RETRY_AFTER_MS: {**_DECIMAL, "description": "milliseconds after which the same request may succeed, where known"}}
 _REQUEST_HEADERS: Json = {
     headers.CORRELATION_ID: {"type": "string", "description": "opaque, echoed on every reply; defaults to custom_id"},
     headers.REPLY_TO: {"type": "string", "description": "reply topic, allow-listed for the tenant"},
@@ -126,12 +127,12 @@ def _messages() -> Json:
         "textChunk": _event("chunk", "Adds tokens to a completion.", TextChunkValue, sequenced),
         "chatEnd": _event("end", "Closes a chat that went well.", ChatEndValue, sequenced),
         "textEnd": _event("end", "Closes a completion that went well.", TextEndValue, sequenced),
-        "error": _event("error", refused, ErrorValue, sequenced, optional=sequenced),
+        "error": _event("error", refused, ErrorValue, {**sequenced, **_RETRY_AFTER}, optional={**sequenced, **_RETRY_AFTER}),
         "reset": _event("reset", "Voids what was accepted.", ResetValue, attempt),
         "result": _message(
             "One line of an OpenAI Batch output file.",
             _ref(ResultValue.__name__),
-            {**attempt, headers.ORIGIN: {"type": "string"}},
+            {**attempt, headers.ORIGIN: {"type": "string"}, **_RETRY_AFTER},
             required=(headers.ORIGIN, headers.ATTEMPT),
         ),
         "cancel": _message("Ends a request.", _ref(CancelValue.__name__), {}),

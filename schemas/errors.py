@@ -19,9 +19,11 @@
     └── EngineError             engine_error          the engine failed on this request; a retry may help
 
 `code` and `type` are the wire's words (wire contract 1), `param` names the field at fault where there is one, `retryable`
-tells whether the same request can succeed later, `status` is the HTTP status of a batch-output line.
+tells whether the same request can succeed later, `status` is the HTTP status of a batch-output line. `retry_after_s` says
+when it may, where the worker knows: the wire's header `retry_after_ms`.
 """
 
+import math
 from typing import ClassVar
 
 
@@ -33,10 +35,16 @@ class PenstockError(Exception):
     retryable: ClassVar[bool] = True
     status: ClassVar[int] = 500
 
-    def __init__(self, message: str, *, param: str | None = None):
+    def __init__(self, message: str, *, param: str | None = None, retry_after_s: float | None = None):
         super().__init__(message)
         self.message = message
         self.param = param
+        self.retry_after_s = retry_after_s
+
+    @property
+    def retry_after_ms(self) -> int | None:
+        """The same in whole milliseconds, rounded up: a retry must not come too early."""
+        return None if self.retry_after_s is None else math.ceil(self.retry_after_s * 1000)
 
 
 class InvalidRequest(PenstockError):

@@ -24,10 +24,11 @@ StreamObject = Literal["chat.completion.chunk", "text_completion"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Tokens of one request."""
+    """Tokens of one request. `is_cached`: they were computed for an earlier request that asked the same."""
 
     prompt_tokens: int
     completion_tokens: int
+    is_cached: bool = False
 
     @property
     def total_tokens(self) -> int:
@@ -90,7 +91,10 @@ class End:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Error:
-    """Closes a stream that failed; without `attempt` (and `seq`) it refuses a request that never began."""
+    """Closes a stream that failed; without `attempt` (and `seq`) it refuses a request that never began.
+
+    `retry_after_ms` says when the same request may succeed, where the worker knows.
+    """
 
     code: str
     type: str
@@ -98,6 +102,7 @@ class Error:
     param: str | None = None
     attempt: int | None = None
     seq: int | None = None
+    retry_after_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ SEQ = "seq"
 EPOCH = "epoch"
 RESUME = "resume"
 ORIGIN = "origin"
+RETRY_AFTER_MS = "retry_after_ms"
 
 JSON_TYPE = "application/json"
 ARROW_TYPE = "application/vnd.apache.arrow.stream"

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from schemas.events import StreamHead, Usage
 from schemas.pooled import ClassifyBody, EmbeddingsBody, RerankBody, ScoreBody
+from schemas.results import CACHE_HIT
 
 PooledBody = EmbeddingsBody | ScoreBody | RerankBody | ClassifyBody
 
@@ -74,8 +75,9 @@ def _named(head: StreamHead, usage: Usage, **content: Any) -> dict[str, Any]:
     return {"id": head.id, "created": head.created, "model": head.model, **content, "usage": _usage(usage)}
 
 
-def _usage(usage: Usage) -> dict[str, int]:
-    return {"prompt_tokens": usage.prompt_tokens, "total_tokens": usage.total_tokens}
+def _usage(usage: Usage) -> dict[str, int | str]:
+    counts: dict[str, int | str] = {"prompt_tokens": usage.prompt_tokens, "total_tokens": usage.total_tokens}
+    return counts | CACHE_HIT if usage.is_cached else counts
 
 
 def _base64(row: Rows) -> str:

@@ -36,6 +36,7 @@ class ResultLine:
     error: ErrorBody | None = None
     origin: str
     attempt: int
+    retry_after_ms: int | None = None
 
     @classmethod
     def refused(cls, error: PenstockError, *, line_id: str, custom_id: str | None, request_id: str, origin: str, attempt: int) -> Self:
@@ -49,6 +50,7 @@ class ResultLine:
             error=ErrorBody(code=error.code, message=error.message),
             origin=origin,
             attempt=attempt,
+            retry_after_ms=error.retry_after_ms,
         )
 
 
@@ -81,7 +83,14 @@ def encode_result(line: ResultLine, correlation_id: str | None = None) -> Encode
     return Encoded(
         key=None if line.custom_id is None else line.custom_id.encode("utf-8"),
         value=dump(value),
-        headers=names.encode(((names.CORRELATION_ID, correlation_id), (names.ORIGIN, line.origin), (names.ATTEMPT, line.attempt))),
+        headers=names.encode(
+            (
+                (names.CORRELATION_ID, correlation_id),
+                (names.ORIGIN, line.origin),
+                (names.ATTEMPT, line.attempt),
+                (names.RETRY_AFTER_MS, line.retry_after_ms),
+            )
+        ),
     )
 
 
@@ -109,4 +118,5 @@ def decode_result(key: bytes | None, value: bytes | None, headers: Headers) -> R
         error=read.error,
         origin=names.required(names.text(headers, names.ORIGIN), names.ORIGIN),
         attempt=names.required(names.decimal(headers, names.ATTEMPT), names.ATTEMPT),
+        retry_after_ms=names.decimal(headers, names.RETRY_AFTER_MS),
     )

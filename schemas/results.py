@@ -35,9 +35,18 @@ def join_logprobs(first: dict[str, Any] | None, then: dict[str, Any] | None) -> 
     return {name: (value or []) + (then.get(name) or []) if isinstance(value, list) else value for name, value in first.items()}
 
 
-def usage_object(usage: Usage) -> dict[str, int]:
+CACHE_HIT = {"penstock_cache": "hit"}
+"""What the usage of an answer says that an earlier request has paid for."""
+
+
+def usage_object(usage: Usage) -> dict[str, int | str]:
     """OpenAI's usage object."""
-    return {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens, "total_tokens": usage.total_tokens}
+    counts: dict[str, int | str] = {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.total_tokens,
+    }
+    return counts | CACHE_HIT if usage.is_cached else counts
 
 
 def error_object(error: PenstockError) -> dict[str, Any]:

@@ -53,7 +53,9 @@ def encode_event(event: Event, *, custom_id: str | None, correlation_id: str | N
 
 def error_event(error: PenstockError, *, attempt: int | None = None, seq: int | None = None) -> Error:
     """Makes the event that tells a requester of a fault; without `attempt` it refuses a request that never began."""
-    return Error(code=error.code, type=error.type, message=error.message, param=error.param, attempt=attempt, seq=seq)
+    return Error(
+        code=error.code, type=error.type, message=error.message, param=error.param, attempt=attempt, seq=seq, retry_after_ms=error.retry_after_ms
+    )
 
 
 def decode_event(key: bytes | None, value: bytes | None, headers: Headers) -> Received:
@@ -93,9 +95,15 @@ def _value(event: Event) -> dict[str, Any]:
 
 def _headers(event: Event) -> tuple[tuple[str, str | int | None], ...]:
     match event:
-        case Chunk() | End() | Error():
-            kind = type(event).__name__.lower()
-            return ((names.EVENT, kind), (names.ATTEMPT, event.attempt), (names.SEQ, event.seq))
+        case Chunk() | End():
+            return ((names.EVENT, type(event).__name__.lower()), (names.ATTEMPT, event.attempt), (names.SEQ, event.seq))
+        case Error():
+            return (
+                (names.EVENT, "error"),
+                (names.ATTEMPT, event.attempt),
+                (names.SEQ, event.seq),
+                (names.RETRY_AFTER_MS, event.retry_after_ms),
+            )
         case Begin():
             return ((names.EVENT, "begin"), (names.EPOCH, event.epoch), (names.RESUME, "true" if event.resume else "false"))
     return ((names.EVENT, "reset"), (names.ATTEMPT, event.attempt))
@@ -164,7 +172,11 @@ def _read_end(value: bytes, headers: Headers) -> End:
     read = _END.validate_json(value)
     if [choice.index for choice in read.choices] != list(range(len(read.choices))):
         raise InvalidRequest("choices must be in the order of their indexes, from 0", param="choices")
-    usage = Usage(prompt_tokens=read.usage.prompt_tokens, completion_tokens=read.usage.completion_tokens)
+    usage = Usage(
+        prompt_tokens=read.usage.prompt_tokens,
+        completion_tokens=read.usage.completion_tokens,
+        is_cached=read.usage.penstock_cache is not None,
+    )
     if usage.total_tokens != read.usage.total_tokens:
         raise InvalidRequest("usage.total_tokens must be the sum of the others", param="usage.total_tokens")
     return End(
@@ -182,7 +194,8 @@ def _read_error(value: bytes, headers: Headers) -> Error:
     seq = names.decimal(headers, names.SEQ)
     if (attempt is None) != (seq is None):
         raise InvalidRequest(f"headers {names.ATTEMPT} and {names.SEQ} go together", param=names.SEQ)
-    return Error(code=body.code, type=body.type, message=body.message, param=body.param, attempt=attempt, seq=seq)
+    retry_after_ms = names.decimal(headers, names.RETRY_AFTER_MS)
+    return Error(code=body.code, type=body.type, message=body.message, param=body.param, attempt=attempt, seq=seq, retry_after_ms=retry_after_ms)
 
 
 def _read_reset(value: bytes, headers: Headers) -> Reset:

@@ -58,6 +58,7 @@ class UsageValue(WireValue):
     prompt_tokens: Count
     completion_tokens: Count
     total_tokens: Count
+    penstock_cache: Annotated[Literal["hit"] | None, Field(description="present where an earlier answer to the same was given again")] = None
 
 
 class _Head(WireValue):

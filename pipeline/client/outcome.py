@@ -63,9 +63,10 @@ class Result:
         return dict(self.body.get("usage") or {})
 
 
-def raised(code: str | None, message: str, param: str | None = None) -> PenstockError:
+def raised(code: str | None, message: str, param: str | None = None, retry_after_ms: int | None = None) -> PenstockError:
     """Makes the exception that a wire error stands for; a code of a later contract becomes the tree's root."""
     kind = BY_CODE.get(code or "")
     error = PenstockError.__new__(kind or PenstockError)
-    PenstockError.__init__(error, message if kind else f"{code}: {message}", param=param)
+    retry_after_s = None if retry_after_ms is None else retry_after_ms / 1000
+    PenstockError.__init__(error, message if kind else f"{code}: {message}", param=param, retry_after_s=retry_after_s)
     return error

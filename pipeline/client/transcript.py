@@ -51,7 +51,7 @@ class Transcript:
                 case End():
                     self._last_word = event
                 case Error():
-                    self._fault = lambda: raised(event.code, event.message, event.param)
+                    self._fault = lambda: raised(event.code, event.message, event.param, event.retry_after_ms)
         self._announce()
 
     def take_line(self, line: ResultLine) -> None:
@@ -63,7 +63,7 @@ class Transcript:
                 self._last_word = line
             else:
                 code, message = line.error.code, line.error.message
-                self._fault = lambda: raised(code, message)
+                self._fault = lambda: raised(code, message, retry_after_ms=line.retry_after_ms)
         self._announce()
 
     def fail(self, fault: Callable[[], Exception]) -> None:

@@ -36,7 +36,14 @@ json_values: st.SearchStrategy[Any] = st.recursive(
 json_objects = st.dictionaries(texts, json_values, max_size=4)
 
 heads = st.builds(StreamHead, id=names, object=st.sampled_from(["chat.completion.chunk", "text_completion"]), created=counts, model=names)
-usages = st.builds(Usage, prompt_tokens=small_counts, completion_tokens=small_counts)
+usages = st.builds(Usage, prompt_tokens=small_counts, completion_tokens=small_counts, is_cached=st.booleans())
+error_texts = {
+    "code": st.sampled_from(sorted(BY_CODE)),
+    "type": names,
+    "message": texts,
+    "param": st.none() | texts,
+    "retry_after_ms": st.none() | counts,
+}
 begins = st.builds(Begin, custom_id=custom_ids, model=names, origin=names, created=counts, epoch=counts, resume=st.booleans())
 chunks = st.builds(
     Chunk,
@@ -58,8 +65,8 @@ ends = st.builds(
     finish_reasons=st.lists(st.sampled_from(FinishReason), min_size=1, max_size=4).map(tuple),
     usage=usages,
 )
-begun_errors = st.builds(Error, code=st.sampled_from(sorted(BY_CODE)), type=names, message=texts, param=st.none() | texts, attempt=counts, seq=counts)
-refusing_errors = st.builds(Error, code=st.sampled_from(sorted(BY_CODE)), type=names, message=texts, param=st.none() | texts)
+begun_errors = st.builds(Error, **error_texts, attempt=counts, seq=counts)
+refusing_errors = st.builds(Error, **error_texts)
 resets = st.builds(Reset, attempt=counts, reason=texts)
 events = begins | chunks | ends | begun_errors | refusing_errors | resets
 
@@ -73,6 +80,7 @@ result_lines = st.builds(
     error=st.none() | st.builds(ErrorBody, code=names, message=texts),
     origin=names,
     attempt=counts,
+    retry_after_ms=st.none() | counts,
 )
 dead_letters = st.builds(
     DeadLetter, origin=names, error_code=st.sampled_from(sorted(BY_CODE)), error_message=texts, attempts=counts, failed_at_ms=counts

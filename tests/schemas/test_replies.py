@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from schemas.codec import ErrorBody, ResultLine, decode_result, encode_result
 from schemas.control import Assigned, Cancel, decode_control, encode_control
 from schemas.dead_letter import ADDED, DeadLetter, decode_dead_letter, encode_dead_letter, original_headers
-from schemas.errors import InvalidJson, InvalidRequest, UnsupportedField
+from schemas.errors import InvalidJson, InvalidRequest, RateLimited, UnsupportedField
 from schemas.events import FinishReason, StreamHead, Usage
 from schemas.record import Origin
 from schemas.results import Choice, chat_completion, text_completion
@@ -44,6 +44,12 @@ def test_a_refused_result_says_why_twice():
         "body": {"error": {"message": "tools: not here", "type": "invalid_request_error", "param": "tools", "code": "unsupported_field"}},
     }
     assert line.error == ErrorBody(code="unsupported_field", message="tools: not here")
+
+
+def test_a_result_that_may_come_later_says_when_in_a_header():
+    """As a stream's error does."""
+    line = ResultLine.refused(RateLimited("slow down", retry_after_s=0.5), line_id="b", custom_id="c", request_id="r", origin="t/0/9", attempt=7)
+    assert dict(encode_result(line).headers)["retry_after_ms"] == b"500"
 
 
 @repeatable

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.codec import Received, decode_event, encode_event, error_event
-from schemas.errors import InvalidJson, InvalidRequest, PenstockError, PromptTooLong
+from schemas.errors import InvalidJson, InvalidRequest, PenstockError, PromptTooLong, RateLimited
 from schemas.events import Begin, Chunk, End, Error, FinishReason, Reset, StreamHead, Usage
 from schemas.record import Encoded
 from tests.schemas.samples import custom_ids, events, repeatable, texts
@@ -37,6 +37,23 @@ def test_begin_announces_the_attempt_without_naming_it():
     assert value == {"custom_id": "c-42", "model": "tiny", "origin": "penstock.requests/3/9", "created": 1_700}
     assert headers == {"event": "begin", "epoch": "7", "resume": "true"}
     assert encoded(replace(BEGIN, resume=False))[1]["resume"] == "false"
+
+
+def test_an_error_that_may_pass_says_when_in_a_header():
+    """In whole milliseconds, never too early; the value stays OpenAI's error object, and a reader gets the number back."""
+    told = encode_event(error_event(RateLimited("slow down", retry_after_s=1.2341)), custom_id="c")
+    assert dict(told.headers)["retry_after_ms"] == b"1235"
+    assert json.loads(told.value or b"")["error"] == {"message": "slow down", "type": "rate_limit_error", "param": None, "code": "rate_limited"}
+    event = decode_event(told.key, told.value, told.headers).event
+    assert isinstance(event, Error)
+    assert event.retry_after_ms == 1235
+
+
+def test_the_usage_of_a_repeated_answer_says_so():
+    """`penstock_cache` is there on a hit, and on nothing else."""
+    hit = replace(END, usage=replace(END.usage, is_cached=True))
+    assert encoded(hit)[0]["usage"] == {"prompt_tokens": 2, "completion_tokens": 3, "total_tokens": 5, "penstock_cache": "hit"}
+    assert "penstock_cache" not in encoded(END)[0]["usage"]
 
 
 def test_a_chat_chunk_is_openais_object_and_its_tokens():
