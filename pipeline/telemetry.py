@@ -63,6 +63,8 @@ class Metrics:
         self.batch_sequences = Histogram("penstock_batch_sequences", "Sequences in a step.", buckets=SIZES, registry=r)
         self.batch_tokens = Histogram("penstock_batch_tokens", "Tokens in a step.", buckets=SIZES, registry=r)
         self.step_time = Histogram("penstock_step_seconds", "Wall time of an engine step.", buckets=FAST_S, registry=r)
+        self.batch_closed = Counter("penstock_batch_closed", "Steps, by what kept more out of their batch.", ["reason"], registry=r)
+        self.step_error = Gauge("penstock_step_error_ratio", "Error of the predicted step time that 95 of 100 steps stay below.", registry=r)
         self.preemptions = Gauge("penstock_preemptions", "Sequences preempted since the start.", registry=r)
         self.kv_blocks_used = Gauge("penstock_kv_blocks_used", "KV blocks in use.", registry=r)
         self.kv_blocks_total = Gauge("penstock_kv_blocks_total", "KV blocks there are.", registry=r)
@@ -89,6 +91,10 @@ class Metrics:
         self.batch_sequences.observe(stats.batch_sequences)
         self.batch_tokens.observe(stats.batch_tokens)
         self.step_time.observe(seconds)
+        if stats.batch_closed is not None and stats.batch_sequences:
+            self.batch_closed.labels(stats.batch_closed.value).inc()
+        if stats.step_error_p95 is not None:
+            self.step_error.set(stats.step_error_p95)
 
     def _follow(self, counter: Counter, total: int) -> None:
         """Brings a counter up to a total that engines keep."""

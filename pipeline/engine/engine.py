@@ -1,5 +1,6 @@
 """One model of transformers, continuously batched: plan, run, sample, show."""
 
+import time
 import traceback
 from collections.abc import Iterator
 from collections.abc import Sequence as Seq
@@ -19,6 +20,7 @@ from pipeline.engine.stops import StopStrings
 from pipeline.engine.vocabulary import Vocabulary
 from pipeline.engine.work import Work
 from pipeline.scheduling.batch import Batch, Chunk
+from pipeline.scheduling.explanation import ClosedBatch
 from pipeline.scheduling.scheduler import Scheduler
 from pipeline.scheduling.sequence import Group, Lane, Sequence
 from schemas.errors import EngineError
@@ -80,7 +82,10 @@ class TransformersEngine:
         """Queues one sequence per choice of the job."""
         work: Work = job.work
         salt = job.tenant if self._prefix_cache else None
-        sequences = [Sequence(key=key, index=i, lane=lane, prompt_ids=work.prompt_ids, arrived_s=now_s, salt=salt) for i in range(job.choices)]
+        sequences = [
+            Sequence(key=key, index=i, lane=lane, tenant=job.tenant, prompt_ids=work.prompt_ids, arrived_s=now_s, salt=salt)
+            for i in range(job.choices)
+        ]
         group = Group(list(sequences), scores_prompt=work.scores_prompt) if job.choices > 1 or work.scores_prompt else None
         scores: list[TokenLogprobs] = []
         self._requests[key] = sequences
@@ -98,9 +103,10 @@ class TransformersEngine:
         """Tells whether a step would do anything."""
         return self._scheduler.has_work()
 
-    def step(self, now_s: float) -> Seq[StepOutput]:  # noqa: ARG002 -- the protocol's clock; this policy needs none
+    def step(self, now_s: float) -> Seq[StepOutput]:
         """Runs one batch: plan, run, sample, show."""
-        batch = self._scheduler.plan()
+        started_s = time.perf_counter()
+        batch = self._scheduler.plan(now_s)
         self._batch_sequences, self._batch_tokens = batch.sequences, batch.tokens
         for sequence in batch.admitted:
             self._execution.admit(sequence)
@@ -114,6 +120,7 @@ class TransformersEngine:
         for ran in self._run(batch, failed) if batch.sequences else ():
             outputs += self._advance(ran, failed)
         outputs += [self._fail(sequence, reason) for sequence, reason in failed.items() if sequence in self._choices]
+        self._scheduler.close(batch, time.perf_counter() - started_s)
         if self._is_short_of_memory:
             self._relieve()
         return outputs
@@ -129,10 +136,15 @@ class TransformersEngine:
             kv_blocks_total=scheduler.pool.total,
             batch_sequences=self._batch_sequences,
             batch_tokens=self._batch_tokens,
+            batch_closed=scheduler.closed,
             preemptions_total=scheduler.preemptions_total,
             prefix_query_tokens_total=scheduler.prefix_query_tokens_total,
             prefix_hit_tokens_total=scheduler.prefix_hit_tokens_total,
         )
+
+    def closed_batches(self) -> Seq[ClosedBatch]:
+        """Explains the last steps."""
+        return self._scheduler.history.read()
 
     def warm_up(self) -> None:
         """Generates a few tokens in a batch of a few sequences."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pipeline.engine.base import EngineStats, Job, ModelInfo, RequestKey, StepOutput
 from pipeline.engine.stops import StopStrings
 from pipeline.scheduling.blocks import BlockPool
+from pipeline.scheduling.explanation import ClosedBatch
 from pipeline.scheduling.scheduler import Scheduler
 from pipeline.scheduling.sequence import Lane, Sequence
 from schemas.errors import InvalidRequest, InvalidToken, PromptTooLong, UnsupportedField
@@ -117,7 +118,7 @@ class FakeEngine:
         self._choices[key] = {}
         for index in range(job.choices):
             seed = _mix(int.from_bytes(digest, "little") + index)
-            sequence = Sequence(key=key, index=index, lane=lane, prompt_ids=work.prompt_ids, arrived_s=now_s)
+            sequence = Sequence(key=key, index=index, lane=lane, tenant=job.tenant, prompt_ids=work.prompt_ids, arrived_s=now_s)
             self._choices[key][index] = _Choice(sequence, work, StopStrings(work.sampling.stop), seed, 4 + seed % 60)
             self._scheduler.add(sequence)
 
@@ -130,14 +131,16 @@ class FakeEngine:
         """Tells whether a step would do anything."""
         return self._scheduler.has_work()
 
-    def step(self, now_s: float) -> Seq[StepOutput]:  # noqa: ARG002 -- the protocol's clock; nothing here depends on it
+    def step(self, now_s: float) -> Seq[StepOutput]:
         """Gives every sequence whose prompt is done one more word."""
-        batch = self._scheduler.plan()
+        started_s = time.perf_counter()
+        batch = self._scheduler.plan(now_s)
         self._batch_sequences, self._batch_tokens = batch.sequences, batch.tokens
         if self._step_s:
             time.sleep(self._step_s)
         sampled = batch.decodes + [chunk.sequence for chunk in batch.prefills if chunk.samples]
         self._scheduler.advance(batch)
+        self._scheduler.close(batch, time.perf_counter() - started_s)
         return [self._extend(self._choices[sequence.key][sequence.index]) for sequence in sampled]
 
     def stats(self) -> EngineStats:
@@ -151,8 +154,13 @@ class FakeEngine:
             kv_blocks_total=scheduler.pool.total,
             batch_sequences=self._batch_sequences,
             batch_tokens=self._batch_tokens,
+            batch_closed=scheduler.closed,
             preemptions_total=scheduler.preemptions_total,
         )
+
+    def closed_batches(self) -> Seq[ClosedBatch]:
+        """Explains the last steps."""
+        return self._scheduler.history.read()
 
     def close(self) -> None:
         """Holds nothing to free."""

@@ -87,7 +87,7 @@ def _worst_distance(runner: Runner, packer: Packer, pool: BlockPool, texts: list
 
 
 def _step(scheduler: Scheduler, packer: Packer, runner: Runner) -> list[tuple[Sequence, Tensor]]:
-    batch = scheduler.plan()
+    batch = scheduler.plan(0.0)
     for sequence in batch.admitted:
         packer.admit(sequence)
     for sequence in batch.grown:

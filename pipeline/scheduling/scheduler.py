@@ -7,13 +7,14 @@ computed before in the cache of prefixes.
 """
 
 from bisect import insort
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence as Seq
 from operator import attrgetter
 
 from pipeline.scheduling.batch import Batch, Chunk
 from pipeline.scheduling.blocks import BlockPool
 from pipeline.scheduling.budget import Budget
+from pipeline.scheduling.explanation import Closed, ClosedBatch, History, lane_shares, tenant_tokens
 from pipeline.scheduling.reuse import reusable
 from pipeline.scheduling.sequence import Sequence, State
 
@@ -42,6 +43,10 @@ class Scheduler:
         self.prefix_hit_tokens_total = 0
         self._rows = list(range(self.budget.sequences - 1, -1, -1))
         self._arrivals = 0
+        self.history = History()
+        self.closed: Closed | None = None
+        self._steps = 0
+        self._planned_s = 0.0
 
     def has_work(self) -> bool:
         """Tells whether any sequence is unfinished."""
@@ -70,12 +75,13 @@ class Scheduler:
             self.finish(sequence)
         return self.pool.forget(blocks)
 
-    def plan(self) -> Batch:
+    def plan(self, now_s: float) -> Batch:
         """Plans one step. The sequences in it keep their rows and blocks at least until the next plan.
 
         Nobody is admitted in a step that preempts: what was freed goes to those for whom it was freed.
         """
         self.budget.pass_step()
+        self._planned_s = now_s
         preemptions_before = self.preemptions_total
         self._displace()
         batch = Batch([], [], [], [])
@@ -90,6 +96,27 @@ class Scheduler:
         for chunk in batch.prefills:
             chunk.sequence.computed_tokens += chunk.count
             self._keep_pages(chunk.sequence)
+
+    def close(self, batch: Batch, measured_s: float) -> None:
+        """Writes down what a step was and how long it took."""
+        if not batch.sequences:
+            return
+        assert self.closed is not None, "a batch is planned before it closes"  # noqa: S101 -- our bug, not outside input
+        self._steps += 1
+        self.history.add(
+            ClosedBatch(
+                number=self._steps,
+                started_s=self._planned_s,
+                reason=self.closed,
+                lanes=lane_shares(batch, Counter(sequence.lane for sequence in self.waiting)),
+                tenants=tenant_tokens(batch),
+                kv_blocks_used=self.pool.used,
+                kv_blocks_total=self.pool.total,
+                token_budget=self.budget.tokens,
+                predicted_s=None,
+                measured_s=measured_s,
+            )
+        )
 
     def relieve(self) -> None:
         """Answers a shortage of memory: smaller steps for a while, and fewer sequences, of which the last in rank wait."""
@@ -125,6 +152,14 @@ class Scheduler:
                 count = min(count, SCORED_CHUNK_TOKENS)
             batch.prefills.append(Chunk(sequence, sequence.computed_tokens, count))
             budget -= count
+        self.closed = self._reason(budget)
+
+    def _reason(self, left_tokens: int) -> Closed:
+        if not left_tokens:
+            return Closed.BUDGET
+        if not self.waiting:
+            return Closed.QUEUE_EMPTY
+        return Closed.MAX_SEQUENCES if len(self.running) >= self.budget.sequences else Closed.KV_BLOCKS
 
     def _next_prefill(self, pending: deque[Sequence], *, admits: bool) -> Sequence | None:
         """Takes the better in rank of the first running prefill and the first waiting sequence; one that does not fit holds back those behind it."""

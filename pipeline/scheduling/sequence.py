@@ -42,7 +42,7 @@ class Sequence:
 
     `computed_tokens` of its tokens (prompt, then output) have their keys and values in the blocks of `block_table`. The
     rest is computed next; once nothing is left but the token sampled last, each step computes that one and samples.
-    `row` is its place among the running sequences, -1 while it has none.
+    `row` is its place among the running sequences, -1 while it has none. `tenant` is who asked for it: tenants share a lane.
 
     With a `salt`, full blocks may be found and shared by sequences of the same salt; `pages` are the numbers under which its own,
     from the first on, can be found.
@@ -51,6 +51,7 @@ class Sequence:
     key: int
     index: int = 0
     lane: Lane = Lane.DEFAULT
+    tenant: str = ""
     prompt_ids: Tokens[int]
     arrived_s: float = 0.0
     output_ids: list[int] = field(default_factory=list)

@@ -108,7 +108,7 @@ def test_every_sequence_ends_exactly_once_and_blocks_are_conserved(requests, blo
         if step in shortages:
             s.relieve()
         preemptions = s.preemptions_total
-        batch = s.plan()
+        batch = s.plan(0.0)
         assert batch.tokens <= s.budget.tokens <= budget
         assert batch.sequences <= len(s.running) <= min(rows, s.budget.sequences)
         assert len({q.row for q in s.running}) == len(s.running)

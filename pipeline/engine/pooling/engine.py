@@ -13,6 +13,7 @@ from pipeline.engine.base import EngineStats, Job, ModelInfo, RequestKey, StepOu
 from pipeline.engine.pooling.runner import Runner
 from pipeline.engine.pooling.turns import Pending, Place, Turns
 from pipeline.engine.pooling.work import Text
+from pipeline.scheduling.explanation import ClosedBatch
 from pipeline.scheduling.sequence import Lane
 from schemas.errors import EngineError
 from schemas.events import FinishReason
@@ -94,6 +95,10 @@ class PoolingEngine:
             batch_sequences=self._batch_texts,
             batch_tokens=self._batch_tokens,
         )
+
+    def closed_batches(self) -> Sequence[ClosedBatch]:
+        """Has none to explain."""
+        return ()
 
     def close(self) -> None:
         """Frees the device's memory; the engine is of no use afterwards."""

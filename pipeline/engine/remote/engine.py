@@ -18,6 +18,7 @@ from pipeline.engine.base import EngineStats, Job, ModelInfo, RequestKey, StepOu
 from pipeline.engine.remote.body import generation_body, guessed_tokens, remote_body
 from pipeline.engine.remote.connection import Server, events
 from pipeline.engine.remote.transcript import Transcript
+from pipeline.scheduling.explanation import ClosedBatch
 from pipeline.scheduling.sequence import Lane
 from pipeline.settings import Dialect
 from schemas.errors import EngineError, PenstockError
@@ -145,6 +146,10 @@ class RemoteEngine:
             waiting_tokens=sum(turn.stream.job.prompt_tokens for turn in self._waiting),
             batch_sequences=len(self._running),
         )
+
+    def closed_batches(self) -> Sequence[ClosedBatch]:
+        """Has none to explain."""
+        return ()
 
     def close(self) -> None:
         """Closes every stream and connection and ends the thread."""
