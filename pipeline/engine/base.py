@@ -4,6 +4,7 @@ An engine belongs to the thread that steps it. It validates before it computes: 
 touches no state, so that one bad request never reaches a batch. It never blocks for longer than one step.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -37,6 +38,27 @@ class Job:
     tenant: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Likelihood:
+    """What a model thinks of a text.
+
+    Attributes:
+        logprob_sum: Natural logarithm of the probability of all tokens but the first, each given those before it.
+        token_count: How many tokens that are; the first one, which nothing comes before, does not count.
+    """
+
+    logprob_sum: float
+    token_count: int
+
+    @property
+    def perplexity(self) -> float:
+        """The inverse of the tokens' geometric mean probability; infinite where the text is as good as impossible."""
+        try:
+            return math.exp(-self.logprob_sum / self.token_count)
+        except OverflowError:
+            return math.inf
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepOutput:
     """What one step did for one choice of one request.
@@ -45,8 +67,8 @@ class StepOutput:
     character. `token_ids` are new in this step, an end-of-sequence token included. A choice is over when `finish_reason`
     is set; the request is over when all its choices are, or at once when `error` is set, which ends every choice.
     `logprobs` is OpenAI's object for these tokens, where asked for. A model that writes no text gives one output per request,
-    whose `pooled` is all of its answer. `usage` comes with a request's last output, where the engine counts better than the
-    worker can: a remote one may show text alone, without token ids.
+    whose `pooled` is all of its answer; a text that is only read gives one with its `likelihood`. `usage` comes with a request's
+    last output, where the engine counts better than the worker can: a remote one may show text alone, without token ids.
     """
 
     key: RequestKey
@@ -55,6 +77,7 @@ class StepOutput:
     text: str = ""
     logprobs: dict[str, Any] | None = None
     pooled: "Pooled | None" = None
+    likelihood: Likelihood | None = None
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
     error: PenstockError | None = None
@@ -114,6 +137,14 @@ class Engine(Protocol):
 
         Raises:
             InvalidRequest: One of the tree's classes, naming the field; the engine's state is untouched.
+        """
+        ...
+
+    def prepare_likelihood(self, text: str | Sequence[int]) -> Job:
+        """Makes a job of a text (or its token ids) that is to be read, not continued: its one output is a `likelihood`.
+
+        Raises:
+            InvalidRequest: One of the tree's classes: the model can't tell, or not of this text.
         """
         ...
 

@@ -34,6 +34,11 @@ class Choice:
     scores: list[TokenLogprobs]
     characters: int = 0
 
+    @property
+    def alternatives(self) -> int:
+        """Likeliest tokens that are wanted beside each of the prompt's own."""
+        return self.work.sampling.logprobs or 0
+
     def take_scores(self, scores: Seq[TokenLogprobs]) -> None:
         """Takes the log-probabilities of the prompt's next tokens, for all choices of the request."""
         self.scores += scores

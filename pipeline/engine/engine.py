@@ -1,5 +1,6 @@
 """One model of transformers, continuously batched: plan, run, sample, show."""
 
+import math
 import time
 import traceback
 from collections.abc import Iterator
@@ -14,8 +15,10 @@ from pipeline.engine.base import EngineStats, Job, ModelInfo, RequestKey, StepOu
 from pipeline.engine.choice import Choice
 from pipeline.engine.detokenizer import detokenizer
 from pipeline.engine.execution import Execution
+from pipeline.engine.likelihood import GivenText, Reading
 from pipeline.engine.preparation import Preparation
 from pipeline.engine.sampler import NOT_A_NUMBER, Draws, Sampler, TokenLogprobs
+from pipeline.engine.scoring import score
 from pipeline.engine.stops import StopStrings
 from pipeline.engine.vocabulary import Vocabulary
 from pipeline.engine.work import Work
@@ -24,6 +27,7 @@ from pipeline.scheduling.explanation import ClosedBatch
 from pipeline.scheduling.scheduler import Scheduler
 from pipeline.scheduling.sequence import Group, Lane, Sequence
 from schemas.errors import EngineError
+from schemas.events import FinishReason
 from schemas.request import Request, SamplingParams
 
 log = structlog.get_logger(__name__)
@@ -65,7 +69,7 @@ class TransformersEngine:
         self._vocabulary = vocabulary
         self._prefix_cache = prefix_cache
         self._requests: dict[RequestKey, list[Sequence]] = {}
-        self._choices: dict[Sequence, Choice] = {}
+        self._choices: dict[Sequence, Choice | Reading] = {}
         self._batch_sequences = self._batch_tokens = 0
         self._is_short_of_memory = False
 
@@ -78,8 +82,15 @@ class TransformersEngine:
         """Validates and tokenises; see `Preparation`."""
         return self._preparation.prepare(request)
 
+    def prepare_likelihood(self, text: str | Seq[int]) -> Job:
+        """Validates and tokenises; see `Preparation`."""
+        return self._preparation.prepare_likelihood(text)
+
     def add(self, key: RequestKey, job: Job, lane: Lane, now_s: float) -> None:
-        """Queues one sequence per choice of the job."""
+        """Queues one sequence per choice of the job, or the one of a text that is only read."""
+        if isinstance(job.work, GivenText):
+            self._queue(key, [Reading.of(job.work, key, lane, now_s)])
+            return
         work: Work = job.work
         salt = job.tenant if self._prefix_cache else None
         sequences = [
@@ -88,11 +99,10 @@ class TransformersEngine:
         ]
         group = Group(list(sequences), scores_prompt=work.scores_prompt) if job.choices > 1 or work.scores_prompt else None
         scores: list[TokenLogprobs] = []
-        self._requests[key] = sequences
         for sequence in sequences:
             sequence.group = group
-            self._choices[sequence] = Choice(sequence, work, self._vocabulary, detokenizer(self._vocabulary), StopStrings(work.sampling.stop), scores)
-            self._scheduler.add(sequence)
+        vocabulary, stop = self._vocabulary, work.sampling.stop
+        self._queue(key, [Choice(sequence, work, vocabulary, detokenizer(vocabulary), StopStrings(stop), scores) for sequence in sequences])
 
     def cancel(self, key: RequestKey) -> None:
         """Drops a request at once: nothing of it is in flight between steps."""
@@ -110,7 +120,8 @@ class TransformersEngine:
         self._batch_sequences, self._batch_tokens = batch.sequences, batch.tokens
         for sequence in batch.admitted:
             self._execution.admit(sequence)
-            self._sampler.admit(sequence, self._choices[sequence].work)
+            if isinstance(choice := self._choices[sequence], Choice):
+                self._sampler.admit(sequence, choice.work)
         for sequence in batch.grown:
             self._execution.grow(sequence)
         if batch.copies:
@@ -161,6 +172,12 @@ class TransformersEngine:
         """Frees the device's memory; the engine is of no use afterwards."""
         self._execution.close()
 
+    def _queue(self, key: RequestKey, choices: Seq[Choice | Reading]) -> None:
+        self._requests[key] = [choice.sequence for choice in choices]
+        for choice in choices:
+            self._choices[choice.sequence] = choice
+            self._scheduler.add(choice.sequence)
+
     def _run(self, batch: Batch, failed: dict[Sequence, str]) -> list[_Ran]:
         """Computes and samples a batch. Where that raises, its halves are tried, down to the sequence at fault.
 
@@ -184,22 +201,31 @@ class TransformersEngine:
     def _compute(self, batch: Batch) -> _Ran:
         computed = self._execution.run(batch.decodes, batch.prefills)
         samples, logits, scored = computed.samples, computed.logits, computed.scored
-        scores = self._sampler.score(logits[len(samples) :], scored) if scored else []
+        scores = score(logits[len(samples) :], scored, [self._choices[chunk.sequence].alternatives for chunk in scored]) if scored else []
         return _Ran(batch, samples, self._sampler.sample(logits[: len(samples)], samples), scored, scores)
 
     def _advance(self, ran: _Ran, failed: dict[Sequence, str]) -> Iterator[StepOutput]:
         self._scheduler.advance(ran.batch)
         for chunk, scores in zip(ran.scored, ran.scores, strict=True):
-            self._choices[chunk.sequence].take_scores(scores)
+            choice = self._choices[chunk.sequence]
+            if isinstance(choice, Choice):
+                choice.take_scores(scores)
+            elif likelihood := choice.take(scores):
+                if math.isnan(likelihood.logprob_sum):
+                    failed[chunk.sequence] = _refuse_number(chunk.sequence)
+                    continue
+                self._end(chunk.sequence)
+                yield StepOutput(key=chunk.sequence.key, likelihood=likelihood, finish_reason=FinishReason.STOP)
         token_ids, logprobs = ran.draws.token_ids, ran.draws.logprobs
         self._sampler.record(ran.samples, token_ids)
         for place, (sequence, token) in enumerate(zip(ran.samples, token_ids, strict=True)):
             if token == NOT_A_NUMBER:
-                log.error("the model computed no usable number for a sequence", key=sequence.key, index=sequence.index)
-                failed[sequence] = "its output is not a number"
+                failed[sequence] = _refuse_number(sequence)
                 continue
+            choice = self._choices[sequence]
+            assert isinstance(choice, Choice), "a text that is only read is never sampled"  # noqa: S101 -- our bug, not outside input
             try:
-                output = self._choices[sequence].accept(token, logprobs.get(place))
+                output = choice.accept(token, logprobs.get(place))
             except Exception as error:  # noqa: BLE001 -- a tokenizer that fails on one output must not end the others
                 _blame(sequence, error, failed)
                 continue
@@ -231,6 +257,12 @@ class TransformersEngine:
 def _is_shortage(error: Exception) -> bool:
     """Tells whether memory could not be had. On a processor torch has no class of its own for that."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (isinstance(error, RuntimeError) and "allocate memory" in str(error))
+
+
+def _refuse_number(sequence: Sequence) -> str:
+    """Logs that what was computed is of no use, and says so."""
+    log.error("the model computed no usable number for a sequence", key=sequence.key, index=sequence.index)
+    return "its output is not a number"
 
 
 def _blame(sequence: Sequence, error: Exception, failed: dict[Sequence, str]) -> None:

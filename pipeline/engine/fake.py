@@ -5,8 +5,9 @@ import time
 from array import array
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
+from itertools import pairwise
 
-from pipeline.engine.base import EngineStats, Job, ModelInfo, RequestKey, StepOutput
+from pipeline.engine.base import EngineStats, Job, Likelihood, ModelInfo, RequestKey, StepOutput
 from pipeline.engine.stops import StopStrings
 from pipeline.scheduling.blocks import BlockPool
 from pipeline.scheduling.explanation import ClosedBatch
@@ -33,6 +34,7 @@ class _Work:
     max_tokens: int
     sampling: SamplingParams
     echo: str
+    is_continued: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ class FakeEngine:
     The n-th output id is a hash of (prompt, choice, n), its text a word; after 4 to 63 words, again by hash, the answer ends
     with an end-of-sequence token, which `ignore_eos` and `min_tokens` put off. `max_tokens`, `stop`, `stop_token_ids`, `echo` and
     `n` count; what only shapes a distribution (temperature, penalties, seed) is accepted and changes nothing. Log-probabilities
-    are refused. Sequences share steps under the real scheduler.
+    are refused; how likely a given text is follows from its ids, by hash. Sequences share steps under the real scheduler.
 
     Args:
         name: The served model's name.
@@ -111,6 +113,20 @@ class FakeEngine:
             work=_Work(prompt_ids, max_tokens, sampling, _echo(body)),
         )
 
+    def prepare_likelihood(self, text: str | Seq[int]) -> Job:
+        """Turns the text's words into ids.
+
+        Raises:
+            InvalidRequest: The text is too short, too long, or holds an unknown id.
+        """
+        token_ids = _text_ids(text) if isinstance(text, str) else _known(tuple(text))
+        if len(token_ids) < 2:
+            raise InvalidRequest("the text has fewer than two tokens, and the first one's likelihood is not known", param="prompt")
+        if len(token_ids) > self._info.context_tokens:
+            raise PromptTooLong(len(token_ids), self._info.context_tokens, param="prompt")
+        work = _Work(token_ids, 1, SamplingParams(max_tokens=1), "", is_continued=False)
+        return Job(prompt_tokens=len(token_ids), max_output_tokens=0, choices=1, work=work)
+
     def add(self, key: RequestKey, job: Job, lane: Lane, now_s: float) -> None:
         """Queues one sequence per choice."""
         work: _Work = job.work
@@ -167,6 +183,9 @@ class FakeEngine:
 
     def _extend(self, choice: _Choice) -> StepOutput:
         sequence, sampling = choice.sequence, choice.work.sampling
+        if not choice.work.is_continued:
+            self._end(sequence)
+            return StepOutput(key=sequence.key, likelihood=_likelihood(choice.work.prompt_ids), finish_reason=FinishReason.STOP)
         position = len(sequence.output_ids)
         ends = position >= max(choice.natural_tokens, sampling.min_tokens) and not sampling.ignore_eos
         token = END_ID if ends else 1 + _mix(choice.seed + position) % (VOCABULARY - 1)
@@ -204,14 +223,27 @@ def _echo(body: ChatBody | CompletionBody) -> str:
 
 def _prompt_ids(body: ChatBody | CompletionBody) -> tuple[int, ...]:
     if isinstance(body, CompletionBody) and not isinstance(body.prompt, str):
-        if unknown := [token for token in body.prompt if not 0 <= token < VOCABULARY]:
-            raise InvalidToken(f"token id {unknown[0]} is outside the vocabulary of {VOCABULARY}", param="prompt")
-        return body.prompt
-    text = " ".join(f"{m.role} {m.text}" for m in body.messages) if isinstance(body, ChatBody) else str(body.prompt)
+        return _known(body.prompt)
+    return _text_ids(" ".join(f"{m.role} {m.text}" for m in body.messages) if isinstance(body, ChatBody) else str(body.prompt))
+
+
+def _known(token_ids: tuple[int, ...]) -> tuple[int, ...]:
+    if unknown := [token for token in token_ids if not 0 <= token < VOCABULARY]:
+        raise InvalidToken(f"token id {unknown[0]} is outside the vocabulary of {VOCABULARY}", param="prompt")
+    return token_ids
+
+
+def _text_ids(text: str) -> tuple[int, ...]:
     words = text.split() or [text]
     return tuple(
         1 + int.from_bytes(hashlib.blake2b(w.encode(errors="surrogatepass"), digest_size=4).digest(), "little") % (VOCABULARY - 1) for w in words
     )
+
+
+def _likelihood(token_ids: tuple[int, ...]) -> Likelihood:
+    """Each token but the first has a log-probability between -4 and 0 that follows from it and the one before."""
+    logprobs = [-4 * (_mix(before * VOCABULARY + token) % 1_000) / 1_000 for before, token in pairwise(token_ids)]
+    return Likelihood(sum(logprobs), len(logprobs))
 
 
 def _mix(value: int) -> int:

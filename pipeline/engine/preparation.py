@@ -1,10 +1,11 @@
 """From a request to work: everything that can be wrong with it is found here, before any state is touched."""
 
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from pipeline.engine.base import Job
+from pipeline.engine.likelihood import GivenText
 from pipeline.engine.prompts import Prompts
 from pipeline.engine.work import Work
 from schemas.errors import InvalidRequest, InvalidToken, PromptTooLong, UnsupportedField
@@ -62,6 +63,27 @@ class Preparation:
         echo = self._echo(body) if isinstance(body, CompletionBody) and body.echo else None
         work = self._work(prompt_ids, sampling, left, echo=echo, is_chat=isinstance(body, ChatBody))
         return Job(prompt_tokens=len(prompt_ids), max_output_tokens=work.max_tokens * sampling.n, choices=sampling.n, work=work)
+
+    def prepare_likelihood(self, text: str | Sequence[int]) -> Job:
+        """Validates and tokenises a text that is only read.
+
+        Raises:
+            InvalidRequest: Or one of its classes.
+        """
+        if not self._scores_prompts:
+            raise InvalidRequest(f"model {self._model!r} runs one sequence at a time and does not tell how likely a text is", param="model")
+        token_ids = tuple(text) if not isinstance(text, str) else self._tokenized(text)
+        self._check_ids(token_ids, "prompt")
+        if len(token_ids) < 2:
+            raise InvalidRequest("the text has fewer than two tokens, and the first one's likelihood is not known", param="prompt")
+        if len(token_ids) > self._context_tokens:
+            raise PromptTooLong(len(token_ids), self._context_tokens, param="prompt")
+        return Job(prompt_tokens=len(token_ids), max_output_tokens=0, choices=1, work=GivenText(token_ids))
+
+    def _tokenized(self, text: str) -> tuple[int, ...]:
+        if self._prompts is None:
+            raise InvalidRequest("the model has no tokenizer: send token ids", param="prompt")
+        return tuple(self._prompts.text(text))
 
     def _prompt_ids(self, body: ChatBody | CompletionBody) -> tuple[int, ...]:
         if isinstance(body, CompletionBody) and isinstance(body.prompt, tuple):

@@ -16,7 +16,6 @@ from pipeline.engine.filters import keep_likely
 from pipeline.engine.penalties import Penalties
 from pipeline.engine.randomness import uniforms
 from pipeline.engine.work import Work
-from pipeline.scheduling.batch import Chunk
 from pipeline.scheduling.sequence import Sequence
 
 GREEDY_BELOW = 1e-5
@@ -87,22 +86,6 @@ class Sampler:
         """
         with torch.inference_mode():
             return self._sample(logits.float(), sequences)
-
-    def score(self, logits: Tensor, chunks: Seq[Chunk]) -> list[list[TokenLogprobs]]:
-        """Tells how likely the tokens of prompts are, given those before.
-
-        Args:
-            logits: Of all places of all chunks, [places, vocabulary].
-            chunks: Runs of places in prompts; each place tells of the token after it.
-        """
-        scores = []
-        with torch.inference_mode():
-            for chunk, part in zip(chunks, logits.split([chunk.count for chunk in chunks]), strict=True):
-                raw = part.float().log_softmax(-1)
-                own = raw.gather(1, torch.tensor(chunk.sequence.token_ids(chunk.start + 1, chunk.count), device=self._device)[:, None])[:, 0].tolist()
-                values, ids = (best.tolist() for best in raw.topk(min(int(self._logprobs[chunk.sequence.row]), self._vocabulary), -1))
-                scores.append([TokenLogprobs(own[i], tuple(zip(ids[i], values[i], strict=True))) for i in range(chunk.count)])
-        return scores
 
     def record(self, sequences: Seq[Sequence], token_ids: Seq[int]) -> None:
         """Counts tokens that became output, for penalties. The draw of a failed sequence counts as token 0: it has no future."""

@@ -15,8 +15,8 @@ class Chunk:
 
     @property
     def samples(self) -> bool:
-        """Tells whether the chunk reaches the sequence's last token, so that the next one can be sampled."""
-        return self.start + self.count == self.sequence.tokens
+        """Tells whether the chunk reaches the sequence's last token, so that the next one can be sampled, where there is to be one."""
+        return self.sequence.is_continued and self.start + self.count == self.sequence.tokens
 
 
 @dataclass(frozen=True, slots=True)

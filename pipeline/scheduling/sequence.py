@@ -45,7 +45,7 @@ class Sequence:
     `row` is its place among the running sequences, -1 while it has none. `tenant` is who asked for it: tenants share a lane.
 
     With a `salt`, full blocks may be found and shared by sequences of the same salt; `pages` are the numbers under which its own,
-    from the first on, can be found.
+    from the first on, can be found. One that is not `is_continued` is only read: no token is sampled after it.
     """
 
     key: int
@@ -63,6 +63,7 @@ class Sequence:
     salt: str | None = None
     pages: list[int] = field(default_factory=list)
     group: Group | None = None
+    is_continued: bool = True
     _contents: list[bytes] = field(default_factory=list)
 
     @property

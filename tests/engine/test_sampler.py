@@ -9,7 +9,6 @@ from transformers import RepetitionPenaltyLogitsProcessor
 
 from pipeline.engine.sampler import NOT_A_NUMBER, Draws, Sampler
 from pipeline.engine.work import Work
-from pipeline.scheduling.batch import Chunk
 from pipeline.scheduling.sequence import Sequence
 from schemas.request import SamplingParams
 
@@ -192,16 +191,3 @@ def test_bfloat16_logits_are_sampled_in_float32():
     logits = logits_of(2).bfloat16()
     given = {"temperature": 0.8, "top_p": 0.9}
     assert Running(given, {}).sample(logits).token_ids == Running(given, {}).sample(logits.float()).token_ids
-
-
-def test_prompts_are_scored_by_the_models_own_distribution():
-    """Each place tells of the token after it, before temperature and filters, with as many alternatives as are asked for."""
-    running = Running({"logprobs": 2, "temperature": 2.0, "top_k": 1}, {"logprobs": 0}, prompt=(3, 1, 4, 1, 5, 9))
-    logits = logits_of(5)
-    first, second = running.sequences
-    scores = running.sampler.score(logits, [Chunk(first, 0, 3), Chunk(second, 3, 2)])
-    expected = logits.log_softmax(-1)
-    targets = [1, 4, 1, 5, 9]
-    assert [score.chosen for part in scores for score in part] == pytest.approx([float(expected[i, token]) for i, token in enumerate(targets)])
-    assert [[token for token, _ in score.top] for score in scores[0]] == expected[:3].topk(2).indices.tolist()
-    assert [score.top for score in scores[1]] == [(), ()]

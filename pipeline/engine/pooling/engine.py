@@ -15,7 +15,7 @@ from pipeline.engine.pooling.turns import Pending, Place, Turns
 from pipeline.engine.pooling.work import Text
 from pipeline.scheduling.explanation import ClosedBatch
 from pipeline.scheduling.sequence import Lane
-from schemas.errors import EngineError
+from schemas.errors import EngineError, InvalidRequest
 from schemas.events import FinishReason
 from schemas.pooled_results import Rows
 from schemas.request import Request
@@ -61,6 +61,10 @@ class PoolingEngine:
     def prepare(self, request: Request) -> Job:
         """Validates and tokenises; see `preparation`."""
         return self._preparation.prepare(request)
+
+    def prepare_likelihood(self, text: str | Sequence[int]) -> Job:  # noqa: ARG002 -- whatever the text
+        """Refuses: a model that writes nothing does not tell how a text goes on."""
+        raise InvalidRequest(f"model {self._info.name!r} writes no text, so it can't tell how likely one is", param="model")
 
     def add(self, key: RequestKey, job: Job, lane: Lane, now_s: float) -> None:  # noqa: ARG002 -- turns need no clock
         """Queues the texts of a request."""

@@ -21,7 +21,7 @@ from pipeline.engine.remote.transcript import Transcript
 from pipeline.scheduling.explanation import ClosedBatch
 from pipeline.scheduling.sequence import Lane
 from pipeline.settings import Dialect
-from schemas.errors import EngineError, PenstockError
+from schemas.errors import EngineError, InvalidRequest, PenstockError
 from schemas.request import Request
 
 log = structlog.get_logger(__name__)
@@ -107,6 +107,10 @@ class RemoteEngine:
             choices=sampling.n,
             work=_Work(path=request.endpoint.value.removeprefix("/v1/"), body=remote),
         )
+
+    def prepare_likelihood(self, text: str | Sequence[int]) -> Job:  # noqa: ARG002 -- whatever the text
+        """Refuses: OpenAI's API has no log-probabilities of a given text."""
+        raise InvalidRequest(f"model {self._info.name!r} is served elsewhere, by an API that can't tell how likely a text is", param="model")
 
     def add(self, key: RequestKey, job: Job, lane: Lane, now_s: float) -> None:  # noqa: ARG002 -- the protocol's clock
         """Queues a request."""
