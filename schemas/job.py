@@ -132,7 +132,7 @@ class JobSpec(JobRecord):
 class RowGroup(JobRecord):
     """A part of a file that can be read by itself. `offset_bytes` is where it begins, in files of lines; `text_bytes` what it holds."""
 
-    rows: int = Field(ge=1)
+    rows: int = Field(ge=0)
     offset_bytes: int = Field(default=0, ge=0)
     text_bytes: int = Field(default=0, ge=0)
 
@@ -214,7 +214,7 @@ class OutputFile(JobRecord):
 
 
 class TokenUsage(JobRecord):
-    """Tokens of rows. `computed_rows` leaves out the rows whose prompt another row had already."""
+    """Tokens that were computed. `computed_rows` leaves out the rows that another row answers, and those that no model saw."""
 
     prompt_tokens: int = 0
     output_tokens: int = 0

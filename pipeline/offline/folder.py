@@ -1,0 +1,92 @@
+"""A job's folder: what lies where in it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.offline import files
+from pipeline.offline.refusals import JobRefused
+from schemas.job import JobPlan, JobSpec, Manifest, ShardCommit
+
+SHARD_DIGITS = 5
+"""Of a shard's number in file names, so that names sort in input order; more where there are more shards."""
+RESULTS = ("data-", "errors-")
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """Paths, and the records that lie there."""
+
+    path: Path
+
+    @property
+    def spec_file(self) -> Path:
+        """What the job is."""
+        return self.path / "spec.json"
+
+    @property
+    def plan_file(self) -> Path:
+        """Its rows."""
+        return self.path / "plan.json"
+
+    @property
+    def manifest_file(self) -> Path:
+        """What became of it."""
+        return self.path / "manifest.json"
+
+    @property
+    def commits(self) -> Path:
+        """One file per shard that is done."""
+        return self.path / "commits"
+
+    @property
+    def journal(self) -> Path:
+        """What is known of shards that are not done."""
+        return self.path / "journal"
+
+    def make(self) -> None:
+        """Makes the folder and those in it.
+
+        Raises:
+            JobRefused: Something else has one of their names, or the folder holds what is no job.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        files.make_folder(self.path)
+        if not self.spec_file.exists() and (other := next((p for p in self.path.iterdir() if not p.name.endswith(files.TEMPORARY)), None)):
+            raise JobRefused(f"{self.path} holds {other.name} and no job: name an empty folder, or one that is not there")
+        for folder in (self.commits, self.journal):
+            files.make_folder(folder)
+
+    def spec(self) -> JobSpec | None:
+        """The specification, if there is one."""
+        return JobSpec.model_validate_json(self.spec_file.read_bytes()) if self.spec_file.exists() else None
+
+    def plan(self) -> JobPlan | None:
+        """The plan, if there is one."""
+        return JobPlan.model_validate_json(self.plan_file.read_bytes()) if self.plan_file.exists() else None
+
+    def manifest(self) -> Manifest | None:
+        """The manifest, if the job is over."""
+        return Manifest.model_validate_json(self.manifest_file.read_bytes()) if self.manifest_file.exists() else None
+
+    def commit_file(self, shard: int) -> Path:
+        """Where a shard's commit lies."""
+        return self.commits / f"{self.shard_name(shard)}.json"
+
+    def commit(self, shard: int) -> ShardCommit | None:
+        """A shard's commit, if it is done."""
+        try:
+            return ShardCommit.model_validate_json(self.commit_file(shard).read_bytes())
+        except FileNotFoundError:
+            return None
+
+    def result_files(self) -> Iterator[Path]:
+        """Every file that is named as results are, whoever trusts it, and what is half written."""
+        for path in self.path.iterdir():
+            if path.name.startswith(RESULTS) or path.name.endswith(files.TEMPORARY):
+                yield path
+
+    @staticmethod
+    def shard_name(shard: int) -> str:
+        """A shard's number as names have it."""
+        return f"{shard:0{SHARD_DIGITS}d}"
