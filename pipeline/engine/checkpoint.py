@@ -16,8 +16,8 @@ WANTED_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 UNWANTED_FILES = ["*/*", "consolidated*"]
 """The same weights again, for other programs."""
 
-STEP_FILES = ["[0-9]*_*/config.json"]
-"""What sentence-transformers says about the steps behind the model."""
+STEP_FILES = ["[0-9]*_*/config.json", "[0-9]*_Dense/model.safetensors"]
+"""What sentence-transformers says about the steps behind the model, and the weights of those that have some."""
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack")
 CODE_KEYS = ("auto_map", "custom_pipelines", "trust_remote_code")

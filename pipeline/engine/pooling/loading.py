@@ -10,6 +10,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification
 from pipeline.engine import architecture, reading, resources
 from pipeline.engine.load_error import LoadError
 from pipeline.engine.pooling.activation import activation_of, labels_of
+from pipeline.engine.pooling.dense import read_layers
 from pipeline.engine.pooling.engine import PoolingEngine, Preparation
 from pipeline.engine.pooling.inputs import InputForm, position_table
 from pipeline.engine.pooling.preparation import ClassPreparation, EmbeddingPreparation
@@ -51,7 +52,8 @@ def build_pooling(network: Any, tokenizer: Any, recipe: Recipe | None, model: Mo
     form = InputForm.of(network)
     vocabulary = int(network.get_input_embeddings().weight.shape[0])
     context_tokens = _context(network, form, recipe, settings, model.source)
-    reader: Reader = Logits() if recipe is None else Vectors(recipe.pooling, is_normalised=recipe.is_normalised)
+    dense = () if recipe is None else read_layers(recipe.dense, network.config.hidden_size, network.device, model.source)
+    reader: Reader = Logits() if recipe is None else Vectors(recipe.pooling, is_normalised=recipe.is_normalised, dense=dense)
     threads = settings.threads or resources.threads(network.num_parameters(), resources.cores())
     runner, reason = choose_way(network, form, reader, threads=threads, vocabulary=vocabulary, context_tokens=context_tokens, source=model.source)
     info = reading.describe(network, model, vocabulary=vocabulary, context_tokens=context_tokens)
@@ -59,13 +61,14 @@ def build_pooling(network: Any, tokenizer: Any, recipe: Recipe | None, model: Mo
     reading.log_loaded(info, threads=threads, is_packed=reason is None)
     if reason is not None:
         log.warning("texts are padded", model=info.name, detail=f"{reason}; texts of like length run side by side, somewhat slower")
-    return PoolingEngine(info=info, preparation=_preparation(network, texts, recipe, model), runner=runner, token_budget=settings.token_budget)
+    width = dense[-1].width if dense else network.config.hidden_size
+    return PoolingEngine(info=info, preparation=_preparation(network, texts, recipe, model, width), runner=runner, token_budget=settings.token_budget)
 
 
-def _preparation(network: Any, texts: Texts, recipe: Recipe | None, model: ModelSettings) -> Preparation:
+def _preparation(network: Any, texts: Texts, recipe: Recipe | None, model: ModelSettings, width: int) -> Preparation:
     if recipe is None:
         return ClassPreparation(texts, model=model.name, labels=labels_of(network.config), activation=activation_of(network.config, model.source))
-    return EmbeddingPreparation(texts, model=model.name, width=network.config.hidden_size, is_normalised=recipe.is_normalised)
+    return EmbeddingPreparation(texts, model=model.name, width=width, is_normalised=recipe.is_normalised)
 
 
 def _context(network: Any, form: InputForm, recipe: Recipe | None, settings: EngineSettings, source: str) -> int:

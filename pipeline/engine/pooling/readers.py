@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from pipeline.engine.pooling.batching import Run
+from pipeline.engine.pooling.dense import Dense
 
 Row = tuple[Run, ...]
 
@@ -48,10 +49,11 @@ def pool(hidden: Tensor, row: Row, pooling: Pooling) -> Tensor:
 
 
 class Vectors:
-    """Embeddings of an encoder's last hidden states."""
+    """Embeddings of an encoder's last hidden states: pooled, through the layers that follow, at length 1 where that is asked for."""
 
-    def __init__(self, pooling: Pooling, *, is_normalised: bool):
+    def __init__(self, pooling: Pooling, *, is_normalised: bool, dense: tuple[Dense, ...] = ()):
         self._pooling = pooling
+        self._dense = dense
         self._is_normalised = is_normalised
 
     def packed(self, network: Any, inputs: dict[str, Tensor], row: Row) -> Tensor:
@@ -64,6 +66,8 @@ class Vectors:
 
     def _vectors(self, hidden: Tensor, row: Row) -> Tensor:
         vectors = pool(hidden, row, self._pooling)
+        for layer in self._dense:
+            vectors = layer(vectors)
         return normalize(vectors) if self._is_normalised else vectors
 
 

@@ -10,6 +10,7 @@ from pipeline.engine.load_error import LoadError
 from pipeline.engine.pooling.readers import Pooling
 
 MODULES = "modules.json"
+SERVED = "Transformer, Pooling, Dense, Normalize"
 LEGACY_MODES = {"cls_token": "cls", "mean_tokens": "mean", "max_tokens": "max", "mean_sqrt_len_tokens": "mean_sqrt_len_tokens"} | {
     "weightedmean_tokens": "weightedmean",
     "lasttoken": "lasttoken",
@@ -34,13 +35,15 @@ class Recipe:
 
     Attributes:
         pooling: Which tokens make it.
-        is_normalised: Whether it is brought to length 1.
+        dense: Folders of the linear layers that follow, in order.
+        is_normalised: Whether it is brought to length 1 in the end.
         max_tokens: Texts that the model was trained on are at most so long; None: as long as its positions go.
         prompt: What the model's author puts before every text.
     """
 
     pooling: Pooling
     is_normalised: bool
+    dense: tuple[Path, ...] = ()
     max_tokens: int | None = None
     prompt: str = ""
 
@@ -70,19 +73,22 @@ def read_recipe(folder: Path, source: str) -> Recipe:
     modules = _read(folder / MODULES, None)
     if modules is None:
         return PLAIN
-    pooling, is_normalised = Pooling.MEAN, False
+    pooling, dense, is_normalised = Pooling.MEAN, list[Path](), False
     for kind, path in _steps(modules, source):
         match kind:
             case "Transformer" if not path:
                 pass
-            case "Pooling":
+            case "Pooling" if not dense:
                 pooling = _pooling(_read(folder / path / "config.json", None), source)
+            case "Dense" if not is_normalised:
+                dense.append(folder / path)
             case "Normalize":
                 is_normalised = True
             case _:
-                raise LoadError(f"{source}: its {MODULES} asks for {kind}, which is not served; Transformer, Pooling and Normalize are")
+                raise LoadError(f"{source}: its {MODULES} asks for {kind} there, which is not served; {SERVED} in this order are")
     return Recipe(
         pooling=pooling,
+        dense=tuple(dense),
         is_normalised=is_normalised,
         max_tokens=_read(folder / "sentence_bert_config.json", {}).get("max_seq_length"),
         prompt=_prompt(_read(folder / "config_sentence_transformers.json", {})),
