@@ -235,6 +235,12 @@ class ResponseCacheSettings(Group):
     max_age_s: float = Field(default=3_600.0, gt=0.0, description="how long an answer is given again")
 
 
+class OfflineSettings(Group):
+    """Jobs over datasets."""
+
+    shard_rows: int = Field(default=4_096, ge=1, le=1_048_576, description="rows computed and committed together; a planned job keeps its own")
+
+
 class ModelSettings(Group):
     """One model to serve."""
 
@@ -288,6 +294,7 @@ class Settings(BaseSettings):
     engine: EngineSettings = EngineSettings()
     stream: StreamSettings = StreamSettings()
     limits: LimitSettings = LimitSettings()
+    offline: OfflineSettings = OfflineSettings()
     rate_limits: RateLimitSettings = RateLimitSettings()
     admission: AdmissionSettings = AdmissionSettings()
     response_cache: ResponseCacheSettings = ResponseCacheSettings()

@@ -117,6 +117,14 @@ class JobSpec(JobRecord):
     drop_columns: tuple[str, ...] = ()
     output_format: OutputFormat = OutputFormat.PARQUET
 
+    @model_validator(mode="after")
+    def _fits_the_task(self) -> Self:
+        if self.prompt.messages_column is not None and self.task is not Task.CHAT:
+            raise ValueError("messages_column goes with task chat")
+        if self.prompt.query_column is not None and self.task is not Task.RERANK:
+            raise ValueError("query_column goes with task rerank")
+        return self
+
     @property
     def fingerprint(self) -> str:
         """The same for two jobs that compute the same of the same rows, wherever the model's files lie."""

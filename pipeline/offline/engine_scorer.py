@@ -1,6 +1,5 @@
 """Rows computed by an engine in this process, in the lane that goes last."""
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from pipeline.scheduling.sequence import Lane
 from schemas.errors import EngineError, InvalidRequest, PenstockError
 from schemas.events import FinishReason
 from schemas.job import Task
+from schemas.request import CompletionBody
 
 AHEAD = 3
 """Rows in flight for each one that runs: a step never lacks rows, and a kill costs few."""
@@ -27,7 +27,6 @@ class _Running:
     attempts: int = 1
     token_ids: list[int] = field(default_factory=list)
     text: list[str] = field(default_factory=list)
-    logprobs: list[float | None] = field(default_factory=list)
 
 
 class EngineScorer:
@@ -58,7 +57,7 @@ class EngineScorer:
         """Tokenises and queues."""
         for ticket, ask in asks:
             try:
-                job = self._engine.prepare(ask.request)
+                job = self._prepare(ask)
             except InvalidRequest as error:
                 self._refused.append(_failed(ticket, ask, error))
                 continue
@@ -82,6 +81,12 @@ class EngineScorer:
         self._running.clear()
         self._refused.clear()
 
+    def _prepare(self, ask: Ask) -> Job:
+        body = ask.request.body
+        if self._task is Task.SCORE and isinstance(body, CompletionBody):
+            return self._engine.prepare_likelihood(body.prompt)
+        return self._engine.prepare(ask.request)
+
     def _take(self, output: StepOutput) -> Scored | None:
         running = self._running.get(output.key)
         if running is None:
@@ -90,8 +95,6 @@ class EngineScorer:
             return self._fail(output.key, running, output.error)
         running.token_ids += output.token_ids
         running.text.append(output.text)
-        if output.logprobs is not None and not running.logprobs:  # a prompt's come with the first token
-            running.logprobs = output.logprobs.get("token_logprobs", [])
         if output.finish_reason is None:
             return None
         del self._running[output.key]
@@ -111,16 +114,17 @@ class EngineScorer:
             prompt_tokens, output_tokens = last.usage.prompt_tokens, last.usage.completion_tokens
         else:
             output_tokens = len(running.token_ids)
-        values = self._values(running, last, prompt_tokens)
+        values = self._values(running, last)
         if isinstance(values, Fault):
             return Answer(row=row, fault=values)
-        return Answer(row=row, values=values, prompt_tokens=prompt_tokens, output_tokens=0 if self._task is Task.SCORE else output_tokens)
+        return Answer(row=row, values=values, prompt_tokens=prompt_tokens, output_tokens=output_tokens)
 
-    def _values(self, running: _Running, last: StepOutput, prompt_tokens: int) -> dict[str, Any] | Fault:
+    def _values(self, running: _Running, last: StepOutput) -> dict[str, Any] | Fault:
         if self._task in (Task.GENERATE, Task.CHAT):
             return {"output": "".join(running.text), "output_token_ids": running.token_ids, "finish_reason": _spell(last.finish_reason)}
-        if self._task is Task.SCORE:
-            return likelihood(running.logprobs[:prompt_tokens])
+        if last.likelihood is not None:
+            known = last.likelihood
+            return {"logprob_sum": known.logprob_sum, "token_count": known.token_count, "perplexity": known.perplexity}
         if last.pooled is None:
             return Fault(EngineError.code, "the model gave no numbers for this row")
         row = last.pooled.rows[0]
@@ -131,15 +135,6 @@ class EngineScorer:
                 return {"label": last.pooled.labels[int(row.argmax())], "scores": row}
             case _:
                 return {"score": float(row[0])}
-
-
-def likelihood(logprobs: Sequence[float | None]) -> dict[str, Any] | Fault:
-    """Sums the log-probabilities of a text's tokens; its first one has none, for nothing comes before it."""
-    known = [value for value in logprobs if value is not None]
-    if not known:
-        return Fault(InvalidRequest.code, "a text of one token has no likelihood: nothing comes before it")
-    total = math.fsum(known)
-    return {"logprob_sum": total, "token_count": len(known), "perplexity": math.exp(min(-total / len(known), 700.0))}
 
 
 def _failed(ticket: Ticket, ask: Ask, error: PenstockError) -> Scored:

@@ -88,6 +88,17 @@ def open_job(out: Path) -> Job:
     return Job(folder, spec, planned, schema, needed_columns(spec, schema))
 
 
+def preview(spec: JobSpec, inputs: Sequence[str], out: Path) -> Job:
+    """Plans a job without writing anything.
+
+    Raises:
+        JobRefused: As `plan` does.
+    """
+    planned = survey(spec, expand(inputs))
+    schema = columns.decode(planned)
+    return Job(Folder(out.absolute()), spec, planned, schema, needed_columns(spec, schema))
+
+
 def survey(spec: JobSpec, sources: Sequence[Source], shard_rows: int = SHARD_ROWS) -> JobPlan:
     """Reads as much of the inputs as it takes to know every row's place.
 

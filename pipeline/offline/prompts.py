@@ -157,7 +157,7 @@ def _fixed(spec: JobSpec) -> dict[str, Any]:
     sampling = spec.sampling
     fixed: dict[str, Any] = {"model": spec.model.name}
     if spec.task is Task.SCORE:
-        return fixed | {"echo": True, "logprobs": 0, "max_tokens": 1, "temperature": 0.0}
+        return fixed | {"max_tokens": 1, "temperature": 0.0}  # nothing is drawn: the text is read, not continued
     if spec.task not in GENERATING:
         return fixed
     given = sampling.model_dump(exclude={"seed", "stop", "ignore_eos"})

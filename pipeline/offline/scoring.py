@@ -36,9 +36,10 @@ class Halt(StrEnum):
 
 @dataclass(slots=True)
 class Progress:
-    """Counts since the job began to be computed here. `rows` are those with answers, of former attempts at open shards too."""
+    """Counts since the job began to be computed here. `rows` are those with answers, `fresh_rows` without those of former attempts."""
 
     rows: int = 0
+    fresh_rows: int = 0
     errors: int = 0
     prompt_tokens: int = 0
     output_tokens: int = 0
@@ -49,6 +50,7 @@ class Progress:
         """Counts answers."""
         for answer in answers:
             self.rows += 1
+            self.fresh_rows += 1
             self.errors += answer.fault is not None
             self.prompt_tokens += answer.prompt_tokens
             self.output_tokens += answer.output_tokens

@@ -1,0 +1,152 @@
+"""`penstock score`: a job over a dataset in this process, without a log."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.console import complain, say, write_json, write_line
+from pipeline.cli.exits import EXIT_CONFIGURATION, EXIT_ERROR, EXIT_SOME_FAILED, EXIT_TRY_AGAIN
+from pipeline.cli.job_options import JobOptions, pick_model, with_job
+from pipeline.cli.job_progress import shown
+from pipeline.cli.options import Given, Json, with_settings
+from pipeline.cli.signals import interruptible
+from pipeline.engine.load_error import LoadError
+from pipeline.offline.engine_scorer import EngineScorer
+from pipeline.offline.estimating import Estimate, estimate
+from pipeline.offline.finalising import finalise
+from pipeline.offline.fingerprint import describe_model
+from pipeline.offline.flags import lower_pause, read_flag, watch
+from pipeline.offline.plan import Job, plan, preview
+from pipeline.offline.refusals import JobBusy, JobRefused
+from pipeline.offline.scoring import Halt, Scoring
+from pipeline.settings import LogSettings, ModelSettings, Settings
+from pipeline.telemetry import configure_logging
+from schemas.job import JobState, Manifest
+
+SWITCH_INTERVAL_S = 0.0005
+"""Threads that read and write hold the interpreter for at most this long while a step wants it."""
+
+
+@with_settings
+@with_job
+def score(
+    given: Given,
+    options: JobOptions,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Compute a sample and say what the job would take.")] = False,
+    cost_per_hour: Annotated[float | None, typer.Option(min=0.0, help="With --dry-run: price of this machine's hour.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run a model over a dataset: generate, chat, embed, classify, rerank, or score how likely texts are.
+
+    Results lie in OUT/data-*, rows that failed in OUT/errors-*, both in the order of the input. The same command again goes on
+    where the job stood. Exits with 3 when some rows failed.
+    """
+    settings = given.settings(options.flags())
+    _configure(settings)
+    try:
+        model = pick_model(settings)
+        spec = options.spec(describe_model(model, settings.dtype))
+        if dry_run:
+            _show_estimate(_estimate(preview(spec, options.inputs, options.out), model, settings, cost_per_hour), as_json=as_json)
+            return
+        manifest = _finish(plan(spec, options.inputs, options.out, settings.offline.shard_rows), model, settings)
+    except JobRefused as error:
+        complain(str(error))
+        raise typer.Exit(EXIT_ERROR) from None
+    except JobBusy as error:
+        complain(f"{error}; another process works on them: repeat the command when it has ended")
+        raise typer.Exit(EXIT_TRY_AGAIN) from None
+    except LoadError as error:
+        complain(str(error))
+        raise typer.Exit(EXIT_CONFIGURATION) from None
+    _show(manifest, options, as_json=as_json)
+    if manifest.state is JobState.CANCELLED:
+        raise typer.Exit(EXIT_ERROR)
+    if manifest.error_rows:
+        raise typer.Exit(EXIT_SOME_FAILED)
+
+
+def _finish(job: Job, model: ModelSettings, settings: Settings) -> Manifest:
+    """Does what is left of a job, and ends it."""
+    if read_flag(job.folder) is Halt.CANCELLED:
+        raise JobRefused(f"the job in {job.folder.path} was cancelled: name another folder")
+    lower_pause(job.folder)
+    if any(job.commits_missing()):
+        with _scorer(job, model, settings) as scorer:
+            _score(job, scorer)
+    is_cancelled = read_flag(job.folder) is Halt.CANCELLED and any(job.commits_missing())
+    return finalise(job, JobState.CANCELLED if is_cancelled else JobState.COMPLETED)
+
+
+def _score(job: Job, scorer: EngineScorer) -> None:
+    committed_rows = job.plan.rows - sum(shard.rows for shard in job.commits_missing())
+    flag = watch(job.folder)
+    with interruptible() as came, shown(job.plan, committed_rows) as report:
+        scoring = Scoring(job, scorer, halt=lambda: flag() if came.number is None else Halt.STOPPED, on_progress=report)
+        halted = scoring.run(tuple(job.commits_missing()))
+    if halted is Halt.STOPPED and came.number is not None:
+        say("Stopped; the same command goes on from here.")
+        raise typer.Exit(128 + came.number)
+    if halted is Halt.PAUSED:
+        say("Paused; the same command goes on from here.")
+        raise typer.Exit(EXIT_TRY_AGAIN)
+
+
+@contextmanager
+def _scorer(job: Job, model: ModelSettings, settings: Settings) -> Iterator[EngineScorer]:
+    """Loads the model, and lets it go in the end."""
+    # Read when the tensor library loads: threads that spin at a barrier take the cores that reading and writing need.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from pipeline.engine.selection import engine_settings, open_engine  # noqa: PLC0415 -- seconds
+
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    part = engine_settings([model], settings)[model.name]
+    engine = open_engine(model, settings, part)
+    try:
+        engine.warm_up()
+        yield EngineScorer(engine, job.spec.task, max_sequences=part.max_sequences, attempts=part.attempts)
+    finally:
+        engine.close()
+
+
+def _estimate(job: Job, model: ModelSettings, settings: Settings, cost_per_hour: float | None) -> Estimate:
+    with _scorer(job, model, settings) as scorer:
+        return estimate(job, scorer, cost_per_hour=cost_per_hour)
+
+
+def _configure(settings: Settings) -> None:
+    """Logging; on a terminal the bar tells what a log's lines would, and they would tear it."""
+    is_quiet = sys.stderr.isatty() and "log" not in settings.model_fields_set
+    configure_logging(LogSettings(level="WARNING") if is_quiet else settings.log)
+
+
+def _show(manifest: Manifest, options: JobOptions, *, as_json: bool) -> None:
+    if as_json:
+        write_json(manifest.model_dump(mode="json", exclude={"inputs", "spec"}) | {"output": str(options.out)})
+        return
+    line = f"{manifest.data_rows:,} rows in {options.out}/data-*, {manifest.error_rows:,} in {options.out}/errors-*"
+    if manifest.error_codes:
+        line += " (" + ", ".join(f"{code} {count:,}" for code, count in sorted(manifest.error_codes.items())) + ")"
+    write_line(f"{line}; {manifest.rows_per_s:,.1f} rows/s, {manifest.tokens_per_s:,.0f} tokens/s.")
+    if manifest.state is JobState.CANCELLED:
+        say(f"The job was cancelled; of {manifest.planned_rows:,} rows these are done.")
+
+
+def _show_estimate(found: Estimate, *, as_json: bool) -> None:
+    if as_json:
+        write_json(asdict(found))
+        return
+    write_line(f"{found.rows:,} rows in {found.shards:,} shards; about {found.prompt_tokens:,} prompt and {found.output_tokens:,} output tokens.")
+    cost = "" if found.cost is None else f", {found.cost:,.2f} by your price"
+    write_line(f"About {_span(found.seconds)}{cost}; about {found.error_rows:,} rows would fail. By a sample of {found.sampled_rows} rows.")
+
+
+def _span(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
