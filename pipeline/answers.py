@@ -9,13 +9,15 @@ from itertools import count
 
 import structlog
 
+from pipeline.candidate import Candidate
 from pipeline.delivery.answer import FlushRule, answer_for
 from pipeline.delivery.assignments import Assignments
 from pipeline.delivery.outbox import Channel, Outbox
 from pipeline.delivery.requests import InFlight, Requests
-from pipeline.delivery.routes import Route, Routes
-from pipeline.engine.base import Engine, Job, RequestKey, StepOutput
-from pipeline.scheduling.sequence import Lane
+from pipeline.delivery.routes import Routes
+from pipeline.engine.base import RequestKey, StepOutput
+from pipeline.quota.quotas import Quotas, Reservation
+from pipeline.response_cache import Recording, ResponseCache, Stored
 from pipeline.telemetry import Metrics
 from pipeline.transport.base import Partition, Record, TransportError
 from schemas.codec import Refusal, ResultLine, encode_event, encode_result, error_event
@@ -23,7 +25,6 @@ from schemas.dead_letter import DeadLetter, encode_dead_letter
 from schemas.errors import Cancelled, DeadlineExceeded, EngineError, PenstockError
 from schemas.events import Usage
 from schemas.record import Encoded, Origin, ReplyAddress
-from schemas.request import Request
 
 log = structlog.get_logger(__name__)
 
@@ -39,37 +40,45 @@ class Answers:
         flush_rule: When tokens become an event while the log keeps up; the interval widens as it falls behind.
         max_unacknowledged_bytes: Above this the worker stops decoding and taking in.
         attempts: How often a request that fails in the engine is tried.
+        cache: Where answers are kept to be given again; None where they are not.
     """
 
     requests: Requests
     routes: Routes
     outbox: Outbox
     assignments: Assignments
+    quotas: Quotas
     metrics: Metrics
     flush_rule: FlushRule
     max_unacknowledged_bytes: int
     attempts: int
+    cache: ResponseCache | None = None
     clock_s: Callable[[], float] = time.monotonic
     _keys: Iterator[int] = field(default_factory=count)
     _talking: dict[RequestKey, InFlight] = field(default_factory=dict)
     """Those with tokens that no event has carried yet."""
     _flushed_s: float = -math.inf
 
-    def admit(
-        self, request: Request, *, record: Record, tenant: str, lane: Lane, engine: Engine, job: Job, route: Route, deadline_s: float | None
-    ) -> InFlight:
+    def admit(self, candidate: Candidate, reservation: Reservation, deadline_s: float | None) -> None:
         """Opens the answer and queues the job."""
-        inflight = self._register(request, record=record, tenant=tenant, lane=lane, engine=engine, job=job, route=route, deadline_s=deadline_s)
-        engine.add(inflight.key, job, lane, inflight.admitted_s)
-        self.metrics.prompt_tokens.inc(job.prompt_tokens)
-        return inflight
+        inflight = self._register(candidate, deadline_s)
+        inflight.reservation = reservation
+        inflight.recording = None if candidate.cache_key is None else Recording(candidate.cache_key)
+        inflight.engine.add(inflight.key, inflight.job, inflight.lane, inflight.admitted_s)
+        self.metrics.prompt_tokens.inc(inflight.job.prompt_tokens)
 
-    def reject(
-        self, error: PenstockError, request: Request, *, record: Record, tenant: str, lane: Lane, engine: Engine, job: Job, route: Route
-    ) -> None:
+    def repeat(self, candidate: Candidate, stored: Stored) -> None:
+        """Gives an answer again that was given before: the same events, without the engine."""
+        inflight = self._register(candidate, None)
+        for output in stored.outputs(inflight.key):
+            inflight.answer.take(output)
+        inflight.output_tokens = stored.usage.completion_tokens
+        self._close(inflight, str(stored.finish_reason), stored.usage)
+        inflight.answer.end(stored.usage)
+
+    def reject(self, error: PenstockError, candidate: Candidate) -> None:
         """Ends a request that another worker may have begun: the error needs an attempt, or readers of that one would not take it."""
-        inflight = self._register(request, record=record, tenant=tenant, lane=lane, engine=engine, job=job, route=route, deadline_s=None)
-        self.fail(inflight, error)
+        self.fail(self._register(candidate, None), error)
 
     def refuse(self, refusal: Refusal, record: Record, tenant: str) -> None:
         """Answers a request that never begins, and keeps its record where it is dead."""
@@ -99,6 +108,8 @@ class Answers:
         if output.token_ids or output.text:
             self._clock_tokens(inflight, len(output.token_ids), now_s)
         inflight.answer.take(output)
+        if inflight.recording is not None:
+            inflight.recording.take(output)
         self._talking[inflight.key] = inflight
         if output.finish_reason is not None:
             inflight.open_choices -= 1
@@ -139,6 +150,8 @@ class Answers:
             if inflight.partition not in partitions or (unstarted_only and (inflight.has_ended or inflight.first_token_s is not None)):
                 continue
             inflight.engine.cancel(inflight.key)
+            if inflight.reservation is not None:
+                self.quotas.release(inflight.reservation, self.clock_s())
             self.outbox.abandon(inflight.channel)
             self._talking.pop(inflight.key, None)
             self.requests.drop(inflight.key)
@@ -153,25 +166,24 @@ class Answers:
         """The epoch of a partition that is owned."""
         return self.assignments.ledger(partition).epoch
 
-    def _register(
-        self, request: Request, *, record: Record, tenant: str, lane: Lane, engine: Engine, job: Job, route: Route, deadline_s: float | None
-    ) -> InFlight:
+    def _register(self, candidate: Candidate, deadline_s: float | None) -> InFlight:
         key = next(self._keys)
+        request, record, route = candidate.request, candidate.record, candidate.route
         channel = Channel(on_refused=lambda fault: self._reply_refused(key, fault))
         answer = answer_for(request, route, self.epoch(record.partition), self.outbox, channel, partial(self._settled, key))
         inflight = InFlight(
             key=key,
             request=request,
             record=record,
-            tenant=tenant,
-            lane=lane,
-            engine=engine,
-            job=job,
+            tenant=candidate.tenant,
+            lane=candidate.lane,
+            engine=candidate.engine,
+            job=candidate.job,
             route=route,
             channel=channel,
             admitted_s=self.clock_s(),
             answer=answer,
-            open_choices=job.choices,
+            open_choices=candidate.job.choices,
             deadline_s=deadline_s,
         )
         self.requests.add(inflight)
@@ -190,6 +202,8 @@ class Answers:
         if isinstance(error, EngineError) and inflight.attempts < self.attempts:
             inflight.attempts += 1
             inflight.output_tokens, inflight.open_choices, inflight.first_token_s = 0, inflight.job.choices, None
+            if inflight.recording is not None:
+                inflight.recording.restart()
             inflight.answer.restart("the engine failed on this request and tries it again")
             inflight.engine.add(inflight.key, inflight.job, inflight.lane, now_s)
             return
@@ -203,14 +217,21 @@ class Answers:
         self.metrics.request_duration.labels(inflight.request.model).observe(now_s - inflight.admitted_s)
         if inflight.output_tokens > 1 and inflight.first_token_s is not None:
             self.metrics.time_per_output_token.labels(inflight.request.model).observe((now_s - inflight.first_token_s) / (inflight.output_tokens - 1))
-        self._close(inflight, str(last.finish_reason))
+        self._close(inflight, str(last.finish_reason), usage)
+        self._keep(inflight, usage, now_s)
         inflight.answer.end(usage)
 
-    def _close(self, inflight: InFlight, outcome: str) -> None:
+    def _keep(self, inflight: InFlight, usage: Usage, now_s: float) -> None:
+        if self.cache is not None and inflight.recording is not None:
+            self.cache.put(inflight.recording.key, inflight.recording.finish(usage, now_s))
+            self.metrics.cache_bytes.set(self.cache.size_bytes)
+
+    def _close(self, inflight: InFlight, outcome: str, usage: Usage | None = None) -> None:
         inflight.outcome = outcome
         self._talking.pop(inflight.key, None)
         self._count(outcome)
         now_s = self.clock_s()
+        self._settle(inflight, usage, now_s)
         log.info(
             "request_finished",
             origin=str(inflight.request.origin),
@@ -222,7 +243,17 @@ class Answers:
             ttft_ms=None if inflight.first_token_s is None else round((inflight.first_token_s - inflight.admitted_s) * 1e3, 1),
             duration_ms=round((now_s - inflight.admitted_s) * 1e3, 1),
             attempts=inflight.attempts,
+            is_cached=usage is not None and usage.is_cached,
         )
+
+    def _settle(self, inflight: InFlight, usage: Usage | None, now_s: float) -> None:
+        """Tells the tenant's rate what was used. A request that failed before its first token used nothing."""
+        if inflight.reservation is None:
+            return
+        has_run = usage is not None or inflight.first_token_s is not None
+        prompt_tokens = inflight.job.prompt_tokens if usage is None else usage.prompt_tokens
+        self.quotas.settle(inflight.reservation, prompt_tokens=prompt_tokens if has_run else 0, output_tokens=inflight.output_tokens, now_s=now_s)
+        inflight.reservation = None
 
     def _settled(self, key: RequestKey) -> None:
         inflight = self.requests.get(key)

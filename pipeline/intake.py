@@ -2,36 +2,31 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import structlog
 
+from pipeline.admission import Admission
 from pipeline.answers import Answers
+from pipeline.candidate import Candidate
 from pipeline.delivery.assignments import Assignments
 from pipeline.delivery.cancels import Cancels
 from pipeline.delivery.routes import Route
 from pipeline.engine.base import Engine, Job
-from pipeline.scheduling.sequence import Lane
+from pipeline.response_cache import Stored, cache_key
 from pipeline.telemetry import Metrics
 from pipeline.transport.base import Consumer, Record
 from schemas.codec import Limits, Refusal, decode_requests
-from schemas.errors import Cancelled, DeadlineExceeded, DuplicateRequest, EngineError, InvalidRequest, PenstockError, UnauthorizedReply, UnknownModel
+from schemas.errors import DuplicateRequest, EngineError, PenstockError, UnauthorizedReply, UnknownModel
 from schemas.record import Origin
-from schemas.request import Request, ServiceTier
+from schemas.request import Request
 
 log = structlog.get_logger(__name__)
 
-LANES = {ServiceTier.PRIORITY: Lane.PRIORITY, ServiceTier.DEFAULT: Lane.DEFAULT, ServiceTier.FLEX: Lane.FLEX}
 POLL_RECORDS = 64
 """Records per poll: decoding and tokenising that many costs about as much as a step, so running streams do not stall."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bounds:
-    """How much may wait in memory; at either bound the partitions pause."""
-
-    waiting_requests: int
-    waiting_tokens: int
+NOTHING = Job(prompt_tokens=0, max_output_tokens=0, choices=1, work=None)
+"""What is known of a request that is turned away before it was looked at."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -41,21 +36,25 @@ class Intake:
     consumer: Consumer
     assignments: Assignments
     answers: Answers
+    admission: Admission
     cancels: Cancels
     engines: Mapping[str, Engine]
     limits: Limits
-    bounds: Bounds
     metrics: Metrics
     clock_s: Callable[[], float] = time.monotonic
     wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
     is_open: bool = True
+    _candidates: list[Candidate] = field(default_factory=list)
+    _names: set[tuple[str, str]] = field(default_factory=set)
 
     def pull(self, wait_s: float) -> None:
         """Takes what has arrived, waiting up to `wait_s` for it. Polls also when nothing may be taken, since the group wants to see it."""
+        self.admission.overload.survey(self.engines.values())
         self.assignments.hold(everything=not self._has_room())
         for record in self.consumer.poll(wait_s, POLL_RECORDS):
             if self.assignments.owns(record.partition):
                 self._take(record)
+        self._decide()
 
     def cancel_named(self) -> None:
         """Applies the cancels that have arrived."""
@@ -65,10 +64,7 @@ class Intake:
                     self.answers.cancel(inflight)
 
     def _has_room(self) -> bool:
-        if not self.is_open or self.answers.is_saturated():
-            return False
-        stats = [engine.stats() for engine in self.engines.values()]
-        return sum(s.waiting for s in stats) < self.bounds.waiting_requests and sum(s.waiting_tokens for s in stats) < self.bounds.waiting_tokens
+        return self.is_open and not self.answers.is_saturated() and not self.admission.overload.holds_back()
 
     def _take(self, record: Record) -> None:
         origin = Origin(record.partition.topic, record.partition.number, record.offset)
@@ -82,25 +78,29 @@ class Intake:
             if isinstance(item, Refusal):
                 self.answers.refuse(item, record, tenant)
             else:
-                self._admit(item, record, tenant)
+                self._consider(item, record, tenant)
 
-    def _admit(self, request: Request, record: Record, tenant: str) -> None:
+    def _decide(self) -> None:
+        if self._candidates:
+            candidates, self._candidates = self._candidates, []
+            self._names.clear()
+            self.admission.decide(candidates)
+
+    def _consider(self, request: Request, record: Record, tenant: str) -> None:
+        if (tenant, request.custom_id) in self._names:  # its twin is before it in this poll
+            self._decide()
         try:
             route = self.answers.routes.resolve(request.reply, tenant, self.answers.outbox.producer)
             if self._is_known(request, record, tenant, route):
                 return
-            engine, job = self._prepare(request, tenant)
+            candidate = self._candidate(request, record, tenant, route)
         except PenstockError as error:
             is_dead = isinstance(error, (UnauthorizedReply, EngineError))
             self.answers.refuse(Refusal(error=error, origin=request.origin, reply=request.reply, dead_letter=is_dead), record, tenant)
             return
-        lane = LANES[request.service_tier]
-        left_s = None if request.deadline_ms is None else (request.deadline_ms - self.wall_ms()) / 1000
-        if (fault := self._is_late(request, left_s)) is not None:
-            self.answers.reject(fault, request, record=record, tenant=tenant, lane=lane, engine=engine, job=job, route=route)
-            return
-        deadline_s = None if left_s is None else self.clock_s() + left_s
-        self.answers.admit(request, record=record, tenant=tenant, lane=lane, engine=engine, job=job, route=route, deadline_s=deadline_s)
+        if candidate is not None:
+            self._candidates.append(candidate)
+            self._names.add(candidate.identity)
 
     def _is_known(self, request: Request, record: Record, tenant: str, route: Route) -> bool:
         """Joins a request to its twin: the same name and reply address are one request, sent twice."""
@@ -118,21 +118,32 @@ class Intake:
             return True
         return False
 
-    def _prepare(self, request: Request, tenant: str) -> tuple[Engine, Job]:
+    def _candidate(self, request: Request, record: Record, tenant: str, route: Route) -> Candidate | None:
+        """Makes a request ready, the cheapest question first; None where it was turned away."""
         engine = self.engines.get(request.model)
         if engine is None:
             raise UnknownModel(f"no model of that name here; there is {', '.join(sorted(self.engines))}", param="model")
+        if (blocked := self.admission.quotas.blocked(tenant, self.clock_s())) is not None:
+            self.answers.reject(blocked, Candidate(request=request, record=record, tenant=tenant, engine=engine, job=NOTHING, route=route))
+            return None
+        key, stored = self._find_answer(request, tenant, engine)
+        job = self._prepare(request, tenant, engine) if stored is None else stored.job
+        return Candidate(request=request, record=record, tenant=tenant, engine=engine, job=job, route=route, stored=stored, cache_key=key)
+
+    def _find_answer(self, request: Request, tenant: str, engine: Engine) -> tuple[bytes | None, Stored | None]:
+        cache = self.answers.cache
+        key = None if cache is None else cache_key(request, tenant, engine.info)
+        if cache is None or key is None:
+            return None, None
+        stored = cache.get(key, self.clock_s())
+        self.metrics.cache_lookups.labels("miss" if stored is None else "hit").inc()
+        return key, stored
+
+    def _prepare(self, request: Request, tenant: str, engine: Engine) -> Job:
         try:
-            return engine, replace(engine.prepare(request), tenant=tenant)
+            return replace(engine.prepare(request), tenant=tenant)
         except PenstockError:
             raise
         except Exception as error:  # a template or tokenizer that chokes on one input must not take the neighbours along
             log.exception("prepare_failed", origin=str(request.origin))
             raise EngineError(f"the model's tokenizer or template failed on this request ({type(error).__name__})") from error
-
-    def _is_late(self, request: Request, left_s: float | None) -> InvalidRequest | None:
-        if self.cancels.holds(request.custom_id, request.timestamp_ms):
-            return Cancelled("the request was cancelled")
-        if left_s is not None and left_s <= 0.0:
-            return DeadlineExceeded("the deadline passed before the request was taken up")
-        return None

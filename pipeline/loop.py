@@ -7,6 +7,7 @@ from enum import StrEnum
 
 import structlog
 
+from pipeline.admission import Admission
 from pipeline.answers import Answers
 from pipeline.delivery.assignments import Assignments
 from pipeline.delivery.cancels import Cancels
@@ -43,6 +44,7 @@ class Loop:
     """
 
     intake: Intake
+    admission: Admission
     answers: Answers
     assignments: Assignments
     cancels: Cancels
@@ -77,6 +79,7 @@ class Loop:
         self.beat_s = now_s
         self.assignments.follow(now_s, on_leaving=self._prepare_leaving, on_gone=self.answers.hand_back)
         self.intake.pull(IDLE_WAIT_S if self._is_idle() else 0.0)
+        self.admission.quotas.beat(now_s)
         self.intake.cancel_named()
         self.answers.expire(now_s)
         self._compute()
@@ -99,6 +102,7 @@ class Loop:
         self.assignments.leave(CLOSE_S)
         self.cancels.close(CLOSE_S)
         self.outbox.close(CLOSE_S)
+        self.admission.quotas.close()
 
     def _start_draining(self, now_s: float) -> None:
         self.phase = Phase.DRAINING
@@ -113,12 +117,14 @@ class Loop:
     def _compute(self) -> None:
         if self.answers.is_saturated():
             return
-        for engine in self.engines.values():
+        for name, engine in self.engines.items():
             if engine.has_work():
                 started_s = self.clock_s()
                 outputs = engine.step(started_s)
                 ended_s = self.clock_s()
-                self.metrics.observe_step(engine.stats(), ended_s - started_s)
+                stats = engine.stats()
+                self.metrics.observe_step(stats, ended_s - started_s)
+                self.admission.overload.note_step(name, stats, ended_s - started_s)
                 for output in outputs:
                     self.answers.take(output, ended_s)
 

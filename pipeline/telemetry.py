@@ -73,6 +73,11 @@ class Metrics:
         self.unacknowledged_bytes = Gauge("penstock_unacknowledged_bytes", "Bytes sent and not yet acknowledged by the log.", registry=r)
         self.events = Counter("penstock_events", "Records written to the log.", registry=r)
         self.dead_letters = Counter("penstock_dead_letters", "Records written to the dead letters.", ["code"], registry=r)
+        self.rate_limited = Counter("penstock_rate_limited", "Requests refused for being above their tenant's rate.", ["tenant"], registry=r)
+        self.rate_limit_store_up = Gauge("penstock_rate_limit_store_up", "Whether the store of shared rates answers.", registry=r)
+        self.overloaded = Counter("penstock_overloaded", "Requests refused for want of room or time.", ["reason"], registry=r)
+        self.cache_lookups = Counter("penstock_response_cache_lookups", "Deterministic requests looked up.", ["result"], registry=r)
+        self.cache_bytes = Gauge("penstock_response_cache_bytes", "What the answers kept weigh.", registry=r)
         self.partitions = Gauge("penstock_partitions_assigned", "Request partitions owned.", registry=r)
         self.open_offsets = Gauge("penstock_open_offsets", "Request records taken and not yet done.", registry=r)
 

@@ -35,7 +35,7 @@ def join_logprobs(first: dict[str, Any] | None, then: dict[str, Any] | None) -> 
     return {name: (value or []) + (then.get(name) or []) if isinstance(value, list) else value for name, value in first.items()}
 
 
-CACHE_HIT = {"penstock_cache": "hit"}
+CACHE_HIT: dict[str, int | str] = {"penstock_cache": "hit"}
 """What the usage of an answer says that an earlier request has paid for."""
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import structlog
 
+from pipeline.admission import Admission
 from pipeline.answers import Answers
 from pipeline.delivery.answer import FlushRule
 from pipeline.delivery.assignments import Assignments
@@ -20,10 +21,14 @@ from pipeline.delivery.routes import Routes
 from pipeline.engine.base import Engine
 from pipeline.engine.load_error import LoadError
 from pipeline.engine.selection import engine_settings, open_engine
-from pipeline.intake import Bounds, Intake
+from pipeline.intake import Intake
 from pipeline.loop import Loop
 from pipeline.models import TINY
-from pipeline.settings import MIB, BadConfiguration, ModelSettings, Settings
+from pipeline.overload import Bounds, Overload
+from pipeline.quota.opening import open_limiter
+from pipeline.quota.quotas import Quotas
+from pipeline.response_cache import ResponseCache
+from pipeline.settings import MIB, BadConfiguration, ModelSettings, ResponseCacheSettings, Settings
 from pipeline.telemetry import Metrics, configure_logging
 from pipeline.transport import topics
 from pipeline.transport.base import BrokerUnavailable, Partition, Transport, UnknownTopic
@@ -172,28 +177,33 @@ def build_loop(settings: Settings, transport: Transport, engines: Mapping[str, E
         window=settings.limits.partition_window,
         revoke_budget_s=min(settings.limits.drain_s, settings.kafka.session_timeout_ms / 3_000),
     )
+    quotas = Quotas(open_limiter(settings.rate_limits, settings.kafka.topic_prefix, metrics), metrics)
     answers = Answers(
         requests=Requests(settings.limits.duplicate_window_s),
         routes=routes,
         outbox=outbox,
         assignments=assignments,
+        quotas=quotas,
         metrics=metrics,
         flush_rule=FlushRule(interval_s=settings.stream.flush_interval_ms / 1000, tokens=settings.stream.flush_tokens),
         max_unacknowledged_bytes=settings.stream.max_unacknowledged_mib * MIB,
         attempts=settings.engine.attempts,
+        cache=_cache(settings.response_cache),
     )
+    admission = Admission(answers=answers, cancels=cancels, overload=_overload(settings), quotas=quotas, metrics=metrics)
     intake = Intake(
         consumer=consumer,
         assignments=assignments,
         answers=answers,
+        admission=admission,
         cancels=cancels,
         engines=engines,
         limits=Limits(record_bytes=settings.limits.record_bytes, headers=settings.limits.record_headers, rows=settings.limits.rows),
-        bounds=Bounds(waiting_requests=settings.limits.waiting_requests, waiting_tokens=settings.limits.waiting_tokens),
         metrics=metrics,
     )
     return Loop(
         intake=intake,
+        admission=admission,
         answers=answers,
         assignments=assignments,
         cancels=cancels,
@@ -202,6 +212,16 @@ def build_loop(settings: Settings, transport: Transport, engines: Mapping[str, E
         metrics=metrics,
         drain_s=settings.limits.drain_s,
     )
+
+
+def _cache(settings: ResponseCacheSettings) -> ResponseCache | None:
+    return ResponseCache(max_bytes=settings.max_mib * MIB, max_age_s=settings.max_age_s) if settings.enabled else None
+
+
+def _overload(settings: Settings) -> Overload:
+    limits, admission = settings.limits, settings.admission
+    bounds = Bounds(waiting_requests=limits.waiting_requests, waiting_tokens=limits.waiting_tokens, wait_s=admission.max_wait_s)
+    return Overload(bounds=bounds, policy=admission.overflow)
 
 
 def write_card(path: Path, url: str) -> None:

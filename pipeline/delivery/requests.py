@@ -12,6 +12,8 @@ from pipeline.delivery.answer import Answer
 from pipeline.delivery.outbox import Channel
 from pipeline.delivery.routes import Route
 from pipeline.engine.base import Engine, Job, RequestKey
+from pipeline.quota.quotas import Reservation
+from pipeline.response_cache import Recording
 from pipeline.scheduling.sequence import Lane
 from pipeline.transport.base import Partition, Record
 from schemas.events import FinishReason
@@ -25,6 +27,8 @@ Identity = tuple[str, str]
 @dataclass(slots=True, kw_only=True)
 class InFlight:
     """One request between its record and the acknowledgement of its last word.
+
+    `reservation` is what its tenant's rate was charged, until it is settled; `recording` listens where the answer is to be kept.
 
     `outcome` is set from the last word on, a finish reason or an error code: the engine knows nothing of the request any
     more, the log not yet all.
@@ -47,6 +51,8 @@ class InFlight:
     last_token_s: float | None = None
     output_tokens: int = 0
     attempts: int = 1
+    reservation: Reservation | None = None
+    recording: Recording | None = None
     outcome: str | None = None
     joined: list[Origin] = field(default_factory=list)
 

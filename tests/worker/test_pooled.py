@@ -99,3 +99,14 @@ def test_a_cancel_ends_a_request_half_done(bench, engine):
     worker.run_until(lambda: "a" in worker.results())
     assert worker.results()["a"]["error"]["code"] == "cancelled"
     assert not engine.has_work()
+
+
+def test_an_embedding_is_given_again_where_answers_are_kept(bench, engine):
+    """The same vector, and a usage that says so; another encoding is another answer."""
+    worker = bench(engine, response_cache={"enabled": True})
+    for name, encoding in (("a", "float"), ("b", "float"), ("c", "base64")):
+        publish(worker, name, input=["water"], encoding_format=encoding)
+        worker.run_until(lambda name=name: name in worker.results())
+    bodies = {name: worker.results()[name]["response"]["body"] for name in "abc"}
+    assert [body["usage"].get("penstock_cache") for body in bodies.values()] == [None, "hit", None]
+    assert bodies["a"]["data"] == bodies["b"]["data"]
