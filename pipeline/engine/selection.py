@@ -16,6 +16,10 @@ def engine_settings(models: Sequence[ModelSettings], settings: Settings) -> Mapp
     local = [model for model in models if model.engine is EngineKind.TRANSFORMERS]
     if not local:
         return dict.fromkeys((model.name for model in models), settings.engine)
+    from pipeline.engine import checkpoint  # noqa: PLC0415 -- a part of a second
+
+    for model in local:
+        checkpoint.find(model.source, model.revision)  # what is missing or not to be trusted is told before anything slow is imported
     from pipeline.engine.memory import plan  # noqa: PLC0415 -- seconds
 
     parts = plan(local, settings)
