@@ -78,7 +78,7 @@ class Loop:
         """Runs one step of everything."""
         self.beat_s = now_s
         self.assignments.follow(now_s, on_leaving=self._prepare_leaving, on_gone=self.answers.hand_back)
-        self.intake.pull(IDLE_WAIT_S if self._is_idle() else 0.0)
+        self.intake.pull(IDLE_WAIT_S if self._is_idle() else self._patience_s(now_s))
         self.admission.quotas.beat(now_s)
         self.intake.cancel_named()
         self.answers.expire(now_s)
@@ -118,8 +118,8 @@ class Loop:
         if self.answers.is_saturated():
             return
         for name, engine in self.engines.items():
-            if engine.has_work():
-                started_s = self.clock_s()
+            started_s = self.clock_s()
+            if engine.has_work() and engine.stats().waits_until_s <= started_s:
                 outputs = engine.step(started_s)
                 ended_s = self.clock_s()
                 stats = engine.stats()
@@ -127,6 +127,13 @@ class Loop:
                 self.admission.overload.note_step(name, stats, ended_s - started_s)
                 for output in outputs:
                     self.answers.take(output, ended_s)
+
+    def _patience_s(self, now_s: float) -> float:
+        """How long to wait for arrivals where every engine would rather have more in its next step."""
+        if self.answers.is_saturated():
+            return 0.0
+        until_s = min((engine.stats().waits_until_s for engine in self.engines.values() if engine.has_work()), default=0.0)
+        return min(max(until_s - now_s, 0.0), IDLE_WAIT_S)
 
     def _is_idle(self) -> bool:
         return not self.outbox.unacknowledged_records and not self._has_work()

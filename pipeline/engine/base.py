@@ -89,6 +89,7 @@ class EngineStats:
 
     `batch_closed` tells why the last step's batch closed, where the engine plans batches. `step_error_p95` is by how much the
     predicted time of a step is wrong, relative to the measured one, in 95 of 100 steps of late; None until enough were seen.
+    `waits_until_s` is until when a step is better put off for others to join it, unless they come; 0 for not at all.
     """
 
     running: int = 0
@@ -103,6 +104,7 @@ class EngineStats:
     preemptions_total: int = 0
     prefix_query_tokens_total: int = 0
     prefix_hit_tokens_total: int = 0
+    waits_until_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

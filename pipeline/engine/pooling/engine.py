@@ -1,5 +1,6 @@
 """One model that reads text and writes none, behind the engine protocol: texts of many requests share each step."""
 
+import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ import structlog
 import torch
 
 from pipeline.engine.base import EngineStats, Job, ModelInfo, RequestKey, StepOutput
+from pipeline.engine.pooling.patience import Patience
 from pipeline.engine.pooling.runner import Runner
 from pipeline.engine.pooling.turns import Pending, Place, Turns
 from pipeline.engine.pooling.work import Text
@@ -37,15 +39,16 @@ class PoolingEngine:
     """Serves one model; built by `loading.load`.
 
     A step computes at most `token_budget` tokens, or one text that is longer. A request is answered in the step that computes
-    the last of its texts.
+    the last of its texts. A step that has room waits a little for company, where that pays.
     """
 
-    def __init__(self, *, info: ModelInfo, preparation: Preparation, runner: Runner, token_budget: int):
+    def __init__(self, *, info: ModelInfo, preparation: Preparation, runner: Runner, token_budget: int, max_wait_s: float = 0.0):
         self._info = info
         self._preparation = preparation
         self._runner = runner
         self._token_budget = token_budget
         self._turns = Turns()
+        self._patience = Patience(max_wait_s)
         self._pending: dict[RequestKey, Pending] = {}
         self._batch_texts = self._batch_tokens = 0
 
@@ -66,10 +69,11 @@ class PoolingEngine:
         """Refuses: a model that writes nothing does not tell how a text goes on."""
         raise InvalidRequest(f"model {self._info.name!r} writes no text, so it can't tell how likely one is", param="model")
 
-    def add(self, key: RequestKey, job: Job, lane: Lane, now_s: float) -> None:  # noqa: ARG002 -- turns need no clock
+    def add(self, key: RequestKey, job: Job, lane: Lane, now_s: float) -> None:
         """Queues the texts of a request."""
-        self._pending[key] = pending = Pending(key, lane, job.work)
+        self._pending[key] = pending = Pending(key, lane, job.work, now_s)
         self._turns.add(pending)
+        self._patience.note_arrival(now_s)
 
     def cancel(self, key: RequestKey) -> None:
         """Drops a request at once: nothing of it is in flight between steps."""
@@ -85,19 +89,22 @@ class PoolingEngine:
         places = self._turns.take(self._token_budget)
         self._batch_texts, self._batch_tokens = len(places), sum(len(place.text) for place in places)
         failed: dict[RequestKey, str] = {}
+        started_s = time.perf_counter()
         self._read(places, failed)
+        self._patience.note_step(self._batch_tokens, time.perf_counter() - started_s)
         whole = {p.pending.key: p.pending for p in places if p.pending.key not in failed and p.pending.is_read}
         return [self._fail(key, reason) for key, reason in failed.items()] + [self._answer(pending) for pending in whole.values()]
 
     def stats(self) -> EngineStats:
         """Reads the gauges. A request runs from its first text on."""
-        waiting = sum(pending.taken == 0 for pending in self._turns)
+        turns = self._turns
         return EngineStats(
-            running=len(self._pending) - waiting,
-            waiting=waiting,
-            waiting_tokens=sum(pending.tokens for pending in self._turns),
+            running=len(self._pending) - turns.untouched,
+            waiting=turns.untouched,
+            waiting_tokens=turns.tokens,
             batch_sequences=self._batch_texts,
             batch_tokens=self._batch_tokens,
+            waits_until_s=self._waits_until_s(),
         )
 
     def closed_batches(self) -> Sequence[ClosedBatch]:
@@ -107,6 +114,12 @@ class PoolingEngine:
     def close(self) -> None:
         """Frees the device's memory; the engine is of no use afterwards."""
         self._runner.close()
+
+    def _waits_until_s(self) -> float:
+        if not self._pending or self._turns.tokens >= self._token_budget:
+            return 0.0
+        oldest = next(iter(self._pending.values()))
+        return self._patience.waits_until_s(len(self._pending), oldest.arrived_s)
 
     def _read(self, places: list[Place], failed: dict[RequestKey, str]) -> None:
         """Computes the rows of some texts. Where that raises, the halves are tried, down to the text at fault."""

@@ -62,7 +62,13 @@ def build_pooling(network: Any, tokenizer: Any, recipe: Recipe | None, model: Mo
     if reason is not None:
         log.warning("texts are padded", model=info.name, detail=f"{reason}; texts of like length run side by side, somewhat slower")
     width = dense[-1].width if dense else network.config.hidden_size
-    return PoolingEngine(info=info, preparation=_preparation(network, texts, recipe, model, width), runner=runner, token_budget=settings.token_budget)
+    return PoolingEngine(
+        info=info,
+        preparation=_preparation(network, texts, recipe, model, width),
+        runner=runner,
+        token_budget=settings.token_budget,
+        max_wait_s=settings.max_wait_ms / 1000,
+    )
 
 
 def _preparation(network: Any, texts: Texts, recipe: Recipe | None, model: ModelSettings, width: int) -> Preparation:

@@ -5,7 +5,6 @@ texts does not hold up those that come after it.
 """
 
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from pipeline.engine.base import RequestKey
@@ -19,6 +18,7 @@ class Pending:
     """One request on its way through the steps.
 
     Attributes:
+        arrived_s: When it came, by the monotonic clock.
         rows: What is known of its texts, by number.
         taken: How many of its texts have been in a step.
         tokens: Tokens of those that have not.
@@ -27,6 +27,7 @@ class Pending:
     key: RequestKey
     lane: Lane
     work: PooledWork
+    arrived_s: float = 0.0
     rows: dict[int, Rows] = field(default_factory=dict)
     taken: int = 0
     tokens: int = field(init=False)
@@ -65,29 +66,35 @@ class Place:
 
 
 class Turns:
-    """The texts that wait. A request leaves when its last text is taken."""
+    """The texts that wait. A request leaves when its last text is taken.
+
+    Attributes:
+        tokens: Tokens of all texts that wait.
+        untouched: Requests of which no text was taken yet.
+    """
 
     def __init__(self) -> None:
         self._lanes: dict[Lane, deque[Pending]] = {lane: deque() for lane in sorted(Lane)}
+        self.tokens = 0
+        self.untouched = 0
 
     def __len__(self) -> int:
         """Requests with texts that wait."""
         return sum(map(len, self._lanes.values()))
 
-    def __iter__(self) -> Iterator[Pending]:
-        """Those requests, lane by lane."""
-        for lane in self._lanes.values():
-            yield from lane
-
     def add(self, pending: Pending) -> None:
         """Puts a request at the end of its lane."""
         self._lanes[pending.lane].append(pending)
+        self.tokens += pending.tokens
+        self.untouched += 1
 
     def drop(self, pending: Pending) -> None:
         """Takes a request out, if it is in."""
         lane = self._lanes[pending.lane]
         if pending in lane:
             lane.remove(pending)
+            self.tokens -= pending.tokens
+            self.untouched -= pending.taken == 0
 
     def take(self, budget_tokens: int) -> list[Place]:
         """Takes texts of together at most `budget_tokens`; a longer one goes alone. Nobody is passed by for being long."""
@@ -101,6 +108,8 @@ class Turns:
                     return places
                 places.append(Place(pending, pending.taken))
                 left_tokens -= tokens
+                self.tokens -= tokens
+                self.untouched -= pending.taken == 0
                 pending.taken += 1
                 pending.tokens -= tokens
                 lane.rotate(-1)

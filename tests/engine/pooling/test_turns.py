@@ -73,7 +73,8 @@ def test_every_text_is_taken_once_within_the_budget(requests, budget_tokens):
         assert places
         assert len(places) == 1 or sum(len(place.text) for place in places) <= budget_tokens
         seen += [(place.pending.key, place.index) for place in places]
-        assert sum(one.tokens for one in turns) == sum(
+        assert turns.untouched == sum(one.taken == 0 for one in everything)
+        assert turns.tokens == sum(
             length for one in everything for index, length in enumerate(map(len, one.work.texts)) if (one.key, index) not in seen
         )
     assert sorted(seen) == [(one.key, index) for one in everything for index in range(len(one.work.texts))]
