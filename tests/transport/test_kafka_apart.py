@@ -1,5 +1,7 @@
 """What is particular to a producer in a process of its own: how that process lives and ends."""
 
+import json
+import logging
 import os
 import signal
 import subprocess
@@ -10,14 +12,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import structlog
 
 from pipeline.delivery.outbox import Channel, Outbox
-from pipeline.settings import KafkaSettings
+from pipeline.settings import KafkaSettings, LogFormat, LogSettings
+from pipeline.telemetry import configure_logging
 from pipeline.transport.base import Acknowledged, BrokerUnavailable, Partition, ProducerFatal, TopicSpec, TransportError
 from pipeline.transport.kafka import KafkaTransport
 from pipeline.transport.kafka.apart import ApartProducer
 from schemas.record import Encoded
-from tests.broker import ExternalBroker, KafkaBroker
+from tests.broker import ExternalBroker, KafkaBroker, PrivateBrokers
 from tests.transport.actors import PATIENCE_S, Member, until
 from tests.transport.conftest import send
 
@@ -149,3 +153,46 @@ def test_without_a_broker_it_says_so_and_leaves_no_process():
         transport.producer()
     transport.close()
     assert children() == before
+
+
+@contextmanager
+def logging_as_a_worker(beside: logging.Handler) -> Iterator[None]:
+    """Sets logging up as a worker does, and lets a handler see the records too."""
+    root = logging.getLogger()
+    handlers, root.handlers = root.handlers, []
+    configure_logging(LogSettings(format=LogFormat.JSON))
+    root.addHandler(beside)
+    try:
+        yield
+    finally:
+        root.handlers = handlers
+        structlog.reset_defaults()
+
+
+def test_under_an_outage_the_workers_log_has_what_the_library_says_there(
+    private_broker: PrivateBrokers, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+):
+    """Its warnings come over the line, as lines of the worker's own form; the process itself writes nothing."""
+    broker = private_broker()
+    with logging_as_a_worker(caplog.handler), connected(broker) as transport:
+        transport.create([TopicSpec(name="topic", partitions=1)])
+        producer = transport.producer()
+        assert isinstance(producer, ApartProducer)
+        send(producer, [(Partition("topic", 0), numbered(1)[0])])
+
+        def forwarded() -> list[str]:
+            return [r.getMessage() for r in caplog.records if r.name.startswith("kafka.") and r.threadName == "kafka-apart-reader"]
+
+        assert forwarded() == []
+        broker.kill()
+        outcomes: list[Acknowledged | TransportError] = []
+        producer.send(Partition("topic", 0), numbered(1)[0], outcomes.append)
+        deadline_s = time.monotonic() + PATIENCE_S
+        while not forwarded() and time.monotonic() < deadline_s:
+            time.sleep(0.05)
+        producer.close(0.1)
+    said = forwarded()
+    assert said
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    assert set(said) <= {line["event"] for line in lines if line["level"] in {"warning", "error"}}
+    assert [type(outcome) for outcome in outcomes] == [BrokerUnavailable]

@@ -37,7 +37,7 @@ def main(descriptor: int) -> None:
         signal.signal(number, signal.SIG_IGN)
     line = Connection(descriptor)
     outgoing: Outgoing = SimpleQueue()
-    logging.basicConfig(level=logging.WARNING, handlers=[Notes(outgoing)])
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[Notes(outgoing)])
     settings, connect_timeout_s = receive(line)
     transport = KafkaTransport(settings, revoke_budget_s=0.0, connect_timeout_s=connect_timeout_s)
     try:
