@@ -12,7 +12,7 @@ from pipeline.answers import Answers
 from pipeline.delivery.assignments import Assignments
 from pipeline.delivery.cancels import Cancels
 from pipeline.delivery.outbox import Outbox
-from pipeline.engine.base import Engine
+from pipeline.engine.base import Engine, EngineStats
 from pipeline.intake import Intake
 from pipeline.telemetry import Metrics
 from pipeline.transport.base import Partition, TransportError
@@ -41,6 +41,7 @@ class Loop:
         beat_s: When the last step began; other threads read it.
         is_ready: Whether the group has once given this worker its partitions, or the knowledge that there are none; likewise. A later
             rebalance does not take it back: the worker goes on serving what it keeps.
+        readings: The engines' gauges by model, as of the last step; likewise.
     """
 
     intake: Intake
@@ -56,6 +57,7 @@ class Loop:
     phase: Phase = Phase.RUNNING
     beat_s: float = field(default_factory=time.monotonic)
     is_ready: bool = False
+    readings: Mapping[str, EngineStats] = field(default_factory=dict)
     _drain_until_s: float = 0.0
 
     def run(self, wants_stop: Callable[[], bool], wants_out: Callable[[], bool]) -> None:
@@ -146,7 +148,8 @@ class Loop:
 
     def _observe(self) -> None:
         self.is_ready = self.is_ready or self.assignments.is_settled()
-        self.metrics.observe_engines([engine.stats() for engine in self.engines.values()])
+        self.readings = {name: engine.stats() for name, engine in self.engines.items()}
+        self.metrics.observe_engines(tuple(self.readings.values()))
         self.metrics.unacknowledged_bytes.set(self.outbox.unacknowledged_bytes)
         self.metrics.partitions.set(len(self.assignments.partitions))
         self.metrics.open_offsets.set(self.assignments.open_offsets(self.assignments.partitions))

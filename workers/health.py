@@ -1,10 +1,11 @@
-"""`/livez`, `/readyz` and `/metrics` of a worker, on a thread of their own: they answer while a step computes."""
+"""`/livez`, `/readyz`, `/metrics` and `/debug/batches` of a worker, on a thread of their own: they answer while a step computes."""
 
 import json
 import threading
 from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
@@ -15,12 +16,13 @@ Check = Callable[[], str | None]
 class HealthServer:
     """A small HTTP server for the orchestrator and the scraper."""
 
-    def __init__(self, host: str, port: int, *, live: Check, ready: Check, registry: CollectorRegistry):
+    def __init__(self, host: str, port: int, *, live: Check, ready: Check, registry: CollectorRegistry, batches: Callable[[], dict[str, Any]]):
         self._address = (host, port)
         self._routes: dict[str, Callable[[], tuple[HTTPStatus, str, bytes]]] = {
             "/livez": lambda: _verdict(live()),
             "/readyz": lambda: _verdict(ready()),
             "/metrics": lambda: (HTTPStatus.OK, CONTENT_TYPE_LATEST, generate_latest(registry)),
+            "/debug/batches": lambda: (HTTPStatus.OK, "application/json", json.dumps(batches()).encode() + b"\n"),
         }
         self._server: ThreadingHTTPServer | None = None
 

@@ -7,11 +7,13 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import structlog
 
 from pipeline.admission import Admission
 from pipeline.answers import Answers
+from pipeline.batches import report
 from pipeline.delivery.answer import FlushRule
 from pipeline.delivery.assignments import Assignments
 from pipeline.delivery.cancels import Cancels
@@ -79,7 +81,7 @@ class Worker:
     def run(self) -> None:
         """Starts everything, loops, and stops in the reverse order."""
         http = self._settings.http
-        health = HealthServer(http.host, http.port, live=self._live, ready=self._ready, registry=self._metrics.registry)
+        health = HealthServer(http.host, http.port, live=self._live, ready=self._ready, registry=self._metrics.registry, batches=self._batches)
         try:
             url = health.start()
         except OSError as error:
@@ -122,6 +124,10 @@ class Worker:
         if self._lifecycle.wants_stop():
             return "draining"
         return None if self._loop.is_ready else "waiting for the group"
+
+    def _batches(self) -> dict[str, Any]:
+        loop = self._loop
+        return report({}, {}, 0.0) if loop is None else report(loop.engines, loop.readings, time.monotonic())
 
 
 def load_engines(settings: Settings) -> dict[str, Engine]:

@@ -37,6 +37,7 @@ OWN = (
     Verb("inspect", "Show everything that the log holds about one request.", "pipeline.cli.inspect:inspect"),
     Verb("cancel", "End a request, queued or running.", "pipeline.cli.cancel:cancel"),
     Verb("score", "Run a model over a dataset: generate, chat, embed, classify, rerank, score.", "pipeline.cli.score:score"),
+    Verb("top", "Watch the batches of this machine's workers: what is in them, why they close, how fast they are.", "pipeline.cli.top:top"),
     Verb("doctor", "Check log, topics, models and machine, and say what to do.", "pipeline.cli.doctor:doctor"),
     Verb("topics", "Compare the log's topics with the contract, or create them.", "pipeline.cli.topics:app"),
     Verb("models", "List the models that a worker would serve.", "pipeline.cli.models:models"),

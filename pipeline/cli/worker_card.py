@@ -6,6 +6,7 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ANSWER_S = 5.0
 
@@ -26,6 +27,14 @@ class WorkerCard:
         """Its metrics in Prometheus' text form; empty where it does not answer."""
         status, text = self._get("/metrics")
         return text if status == 200 else ""
+
+    def batches(self) -> dict[str, Any] | None:
+        """What its last steps were made of; None where it does not say."""
+        status, text = self._get("/debug/batches")
+        if status != 200:
+            return None
+        page: dict[str, Any] = json.loads(text)
+        return page
 
     def _get(self, page: str) -> tuple[int | None, str]:
         try:

@@ -168,7 +168,7 @@ def test_the_doctor_tells_of_the_groups_lag(settings: Settings, transport: Trans
 def test_the_doctor_asks_the_workers_of_this_machine(command: Command, log: list[object], settings: Settings):
     """A worker that is ready is fine, one that is not is told with its reason."""
     reason: list[str | None] = [None]
-    server = HealthServer("127.0.0.1", 0, live=lambda: None, ready=lambda: reason[0], registry=CollectorRegistry())
+    server = HealthServer("127.0.0.1", 0, live=lambda: None, ready=lambda: reason[0], registry=CollectorRegistry(), batches=dict)
     (settings.data_dir / f"worker-{os.getpid()}.json").write_text(json.dumps({"pid": os.getpid(), "http": server.start()}))
     try:
         assert findings(command("doctor", "--json", *log).out)["worker"][0]["status"] == "ok"
