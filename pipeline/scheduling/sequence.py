@@ -43,6 +43,9 @@ class Sequence:
     `computed_tokens` of its tokens (prompt, then output) have their keys and values in the blocks of `block_table`. The
     rest is computed next; once nothing is left but the token sampled last, each step computes that one and samples.
     `row` is its place among the running sequences, -1 while it has none. `tenant` is who asked for it: tenants share a lane.
+    `reserved_blocks` are those that it is expected to hold in the end. `deadline_s` is when its answer is worth nothing any more.
+
+    `rank` tells who gives way when room is short: the greatest, unless it is the only one. `urgency` is the order within a lane and tenant.
 
     With a `salt`, full blocks may be found and shared by sequences of the same salt; `pages` are the numbers under which its own,
     from the first on, can be found. One that is not `is_continued` is only read: no token is sampled after it.
@@ -54,12 +57,18 @@ class Sequence:
     tenant: str = ""
     prompt_ids: Tokens[int]
     arrived_s: float = 0.0
+    deadline_s: float | None = None
+    max_output_tokens: int | None = None
     output_ids: list[int] = field(default_factory=list)
     computed_tokens: int = 0
     block_table: list[int] = field(default_factory=list)
     row: int = -1
     state: State = State.WAITING
+    reserved_blocks: int = 0
     rank: tuple[int, float, int] = (0, 0.0, 0)
+    urgency: tuple[float, int] = (0.0, 0)
+    served_step: int = 0
+    first_token_s: float | None = None
     salt: str | None = None
     pages: list[int] = field(default_factory=list)
     group: Group | None = None

@@ -41,7 +41,7 @@ def test_each_shortage_has_its_own_name():
     assert stepped(s) is Closed.BUDGET
     s.add(Sequence(key=2, prompt_ids=(2,) * 12))
     assert stepped(s) is Closed.KV_BLOCKS
-    s.finish(s.waiting[0])
+    s.finish(next(iter(s.waiting)))
     assert stepped(s) is Closed.QUEUE_EMPTY
 
 
@@ -54,4 +54,4 @@ def test_the_history_is_bounded_and_a_step_without_work_is_not_in_it():
     s.add(Sequence(key=1, prompt_ids=(1,)))
     for _ in range(600):
         stepped(s)
-    assert [batch.number for batch in s.history.read()] == list(range(89, 601))
+    assert [batch.number for batch in s.history.read()] == list(range(90, 602))

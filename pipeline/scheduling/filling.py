@@ -1,0 +1,55 @@
+"""A step that is filled by the clock: what goes in is added up in predicted time."""
+
+import math
+from collections.abc import Sequence as Seq
+from operator import attrgetter
+
+from pipeline.scheduling.forecast import Forecast
+from pipeline.scheduling.sequence import Sequence
+from pipeline.scheduling.step import Step
+
+LEAST_CHUNK_TOKENS = 16
+"""A shorter piece of a prompt is not worth its own place in a step."""
+
+_served_step = attrgetter("served_step")
+
+
+class Filling:
+    """A step and its forecast, which only ever grow together. `is_cut` is set once something was left out for its time."""
+
+    def __init__(self, step: Step, forecast: Forecast):
+        self.step = step
+        self.forecast = forecast
+        self.is_cut = False
+
+    def decode(self, sequences: Seq[Sequence], limit_s: float = math.inf) -> None:
+        """Puts in the decodes that keep the step within a limit; where not all do, those that were left out longest."""
+        forecast = self.forecast
+        whole_s = forecast.seconds + forecast.decodes_s(len(sequences), sum([s.computed_tokens for s in sequences]))
+        if whole_s > limit_s:
+            sequences = sorted(sequences, key=_served_step)
+        for sequence in sequences:
+            kv_tokens = sequence.computed_tokens
+            if whole_s > limit_s and forecast.seconds + forecast.decodes_s(1, kv_tokens) > limit_s:
+                self.is_cut = True
+                return
+            if self.step.decode(sequence):
+                forecast.add_decodes(1, kv_tokens)
+
+    def prefill(self, sequence: Sequence, limit_s: float = math.inf) -> int:
+        """Puts in as much of a prompt as keeps the step within a limit, if that is a piece worth its place; returns the tokens."""
+        pending = sequence.pending_tokens
+        tokens = self.forecast.tokens_within(limit_s, sequence)
+        self.is_cut |= tokens < pending
+        return self.put(sequence, tokens) if tokens >= min(pending, LEAST_CHUNK_TOKENS) else 0
+
+    def put(self, sequence: Sequence, most_tokens: int) -> int:
+        """Puts in at most so many tokens of a prompt, whatever time they take."""
+        batch = self.step.batch
+        chunks = len(batch.prefills)
+        tokens = self.step.prefill(sequence, most_tokens)
+        if len(batch.prefills) > chunks:
+            self.forecast.add_chunk(batch.prefills[-1].start, tokens)
+        elif tokens:
+            self.forecast.add_decodes(1, sequence.computed_tokens)
+        return tokens

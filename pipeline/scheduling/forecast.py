@@ -1,0 +1,48 @@
+"""The predicted time of one step while it is put together."""
+
+import math
+
+from pipeline.scheduling.sequence import Sequence
+from pipeline.scheduling.step_model import TERMS, Load, StepModel
+
+
+class Forecast:
+    """Starts with the part that every step has, and grows with what is put in. While nothing is learned yet, all of it is 0."""
+
+    def __init__(self, model: StepModel):
+        fixed_s, prefill_s, decode_s, read_s, attend_s, mixed_s = model.seconds if model.known else [0.0] * len(TERMS)
+        self.seconds = fixed_s
+        self.load = Load()
+        self._prefill_s, self._decode_s, self._read_s, self._attend_s, self._mixed_s = prefill_s, decode_s, read_s, attend_s, mixed_s
+
+    def decodes_s(self, decodes: int, kv_tokens: int) -> float:
+        """Tells what so many further decodes cost that read so many tokens together."""
+        return decodes * (self._decode_s + self._mixed_s * self.load.prefill_tokens) + kv_tokens * self._read_s
+
+    def add_decodes(self, decodes: int, kv_tokens: int) -> None:
+        """Takes them in."""
+        self.seconds += self.decodes_s(decodes, kv_tokens)
+        self.load.decodes += decodes
+        self.load.kv_tokens += kv_tokens
+
+    def tokens_within(self, limit_s: float, sequence: Sequence) -> int:
+        """Tells how many of a sequence's pending tokens keep the step within a limit: the root of what they cost, which is quadratic in them."""
+        pending = sequence.pending_tokens
+        if math.isinf(limit_s):
+            return pending
+        start = sequence.computed_tokens
+        left_s = limit_s - self.seconds - start * self._read_s
+        if left_s <= 0.0:
+            return 0
+        each_s = self._prefill_s + self._mixed_s * self.load.decodes + self._attend_s * start
+        if self._attend_s > 0.0:
+            count = (math.sqrt(each_s * each_s + 2 * self._attend_s * left_s) - each_s) / self._attend_s
+        else:
+            count = left_s / each_s if each_s else math.inf
+        return int(min(count, pending))
+
+    def add_chunk(self, start: int, count: int) -> None:
+        """Takes in a part of a prompt."""
+        each_s = self._prefill_s + self._mixed_s * self.load.decodes
+        self.seconds += count * each_s + start * self._read_s + count * (start + count / 2) * self._attend_s
+        self.load.add_chunk(start, count)
