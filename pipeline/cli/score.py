@@ -22,6 +22,7 @@ from pipeline.offline.finalising import finalise
 from pipeline.offline.fingerprint import describe_model
 from pipeline.offline.flags import lower_pause, read_flag, watch
 from pipeline.offline.plan import Job, plan, preview
+from pipeline.offline.prompts import Asking
 from pipeline.offline.refusals import JobBusy, JobRefused
 from pipeline.offline.scoring import Halt, Scoring
 from pipeline.settings import LogSettings, ModelSettings, Settings
@@ -108,8 +109,10 @@ def _scorer(job: Job, model: ModelSettings, settings: Settings) -> Iterator[Engi
     part = engine_settings([model], settings)[model.name]
     engine = open_engine(model, settings, part)
     try:
+        scorer = EngineScorer(engine, job.spec.task, max_sequences=part.max_sequences, attempts=part.attempts)
+        scorer.check(Asking(job.spec))
         engine.warm_up()
-        yield EngineScorer(engine, job.spec.task, max_sequences=part.max_sequences, attempts=part.attempts)
+        yield scorer
     finally:
         engine.close()
 

@@ -97,9 +97,9 @@ def _write(job: Job, shard: ShardPlan, reader: ShardReader, results: Any, failed
 
 def _joined(batch: Any, results: Any, names: list[str], wanted: Any) -> Any:
     """The wanted rows, with these columns of their results."""
-    columns = {name: batch.column(name) for name in batch.schema.names} | {name: results.column(name).combine_chunks() for name in names}
-    fields = [*batch.schema, *(results.schema.field(name) for name in names)]
-    return pa.RecordBatch.from_arrays(list(columns.values()), schema=pa.schema(fields)).filter(wanted)
+    arrays = [*batch.columns, *(results.column(name).combine_chunks() for name in names)]
+    joined = pa.RecordBatch.from_arrays(arrays, schema=pa.schema([*batch.schema, *(results.schema.field(name) for name in names)]))
+    return joined if wanted.true_count == len(wanted) else joined.filter(wanted)
 
 
 def _usage(answers: Any) -> TokenUsage:

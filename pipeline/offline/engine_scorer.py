@@ -7,8 +7,8 @@ from typing import Any
 
 from pipeline.engine.base import Engine, Job, StepOutput
 from pipeline.offline.answer import Answer
-from pipeline.offline.prompts import Ask
-from pipeline.offline.refusals import Fault
+from pipeline.offline.prompts import Ask, Asking
+from pipeline.offline.refusals import Fault, JobRefused
 from pipeline.offline.scorer import Scored, Ticket
 from pipeline.scheduling.sequence import Lane
 from schemas.errors import EngineError, InvalidRequest, PenstockError
@@ -47,6 +47,17 @@ class EngineScorer:
         self._running: dict[Ticket, _Running] = {}
         self._refused: list[Scored] = []
         self.depth = AHEAD * max_sequences
+
+    def check(self, asking: Asking) -> None:
+        """Asks the model whether the task is one for it, before a whole job is told row by row that it is not.
+
+        Raises:
+            JobRefused: It is not.
+        """
+        try:
+            self._prepare(asking.probe())
+        except InvalidRequest as error:
+            raise JobRefused(f"the model does not do this task: {error.message}") from None
 
     @property
     def dtype(self) -> str:

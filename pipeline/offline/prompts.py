@@ -17,6 +17,8 @@ from schemas.request import Endpoint, Request, parse_body
 
 REQUEST_COLUMNS = ("custom_id", "url", "body")
 QUERY_COLUMN = "query"
+HEAD_CHARACTERS = 256
+"""What tells prompts that begin alike."""
 Identity = tuple[int, int, int]
 """A row's file, row group and ordinal."""
 
@@ -77,12 +79,23 @@ class Asking:
             InvalidRequest: It has no prompt, or none that the endpoint takes; the message holds nothing of it.
         """
         if self._spec.prompt.is_request:
-            endpoint, fields, text = self._own(row)
+            fields, text = self._own(row)
+        elif self._spec.prompt.messages_column is not None:
+            fields, text = self._of_messages(_messages(row[self._spec.prompt.messages_column]))
         else:
-            endpoint = ENDPOINTS[self._spec.task]
-            fields, text = self._fields(row)
+            query = _column(row, self._spec.prompt.query_column or QUERY_COLUMN) if self._spec.task is Task.RERANK else ""
+            fields, text = self._of_text(self._text(row), query)
+        return self._made(place, identity, fields, text)
+
+    def probe(self) -> Ask:
+        """A request such as those of the rows, to find out whether a model takes any."""
+        fields, text = self._of_text("a short text", "a query")
+        return self._made(0, (0, 0, 0), fields, text)
+
+    def _made(self, place: int, identity: Identity, fields: dict[str, Any], text: str) -> Ask:
+        endpoint = ENDPOINTS[self._spec.task]
         is_drawn = endpoint in (Endpoint.CHAT, Endpoint.COMPLETIONS) and fields.get("temperature", 1.0) != 0
-        digest = None if is_drawn else _digest(endpoint, fields)
+        digest = None if is_drawn else _digest(fields)
         if is_drawn and not (self._spec.prompt.is_request and "seed" in fields):
             fields["seed"] = seed_of(self._job, identity)
         body = parse_body(endpoint, fields)
@@ -99,12 +112,11 @@ class Asking:
         )
         return Ask(row=place, request=request, text=text[:HEAD_CHARACTERS], size=len(text), digest=digest)
 
-    def _fields(self, row: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    def _of_messages(self, messages: list[dict[str, Any]]) -> tuple[dict[str, Any], str]:
         """A body's fields, and the text that they hold."""
-        if self._spec.prompt.messages_column is not None:
-            messages = _messages(row[self._spec.prompt.messages_column])
-            return self._fixed | {"messages": messages}, "".join(str(message.get("content")) for message in messages)
-        text = self._text(row)
+        return self._fixed | {"messages": messages}, "".join(str(message.get("content")) for message in messages)
+
+    def _of_text(self, text: str, query: str) -> tuple[dict[str, Any], str]:
         match self._spec.task:
             case Task.GENERATE | Task.SCORE:
                 return self._fixed | {"prompt": text}, text
@@ -113,7 +125,6 @@ class Asking:
             case Task.EMBED | Task.CLASSIFY:
                 return self._fixed | {"input": text}, text
             case Task.RERANK:
-                query = _column(row, self._spec.prompt.query_column or QUERY_COLUMN)
                 return self._fixed | {"query": query, "documents": [text]}, query + text
 
     def _text(self, row: Mapping[str, Any]) -> str:
@@ -122,7 +133,7 @@ class Asking:
             raise InvalidRequest("the prompt is empty", param="prompt")
         return text
 
-    def _own(self, row: Mapping[str, Any]) -> tuple[Endpoint, dict[str, Any], str]:
+    def _own(self, row: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
         """The request that the row is: a line of a Batch file."""
         wanted = ENDPOINTS[self._spec.task]
         if row["url"] != wanted:
@@ -138,12 +149,7 @@ class Asking:
             fields.pop("stream_options", None)
         else:
             fields |= self._fixed
-        text = json.dumps(fields, ensure_ascii=False, sort_keys=True)
-        return wanted, fields, text
-
-
-HEAD_CHARACTERS = 256
-"""What tells prompts that begin alike."""
+        return fields, json.dumps(fields, ensure_ascii=False, sort_keys=True)
 
 
 def seed_of(job: str, identity: Identity) -> int:
@@ -194,6 +200,6 @@ def _parse(text: str) -> Any:
         raise InvalidJson("the column does not hold JSON") from None
 
 
-def _digest(endpoint: Endpoint, fields: Mapping[str, Any]) -> bytes:
-    content = json.dumps([endpoint, fields], sort_keys=True).encode(errors="surrogatepass")
+def _digest(fields: Mapping[str, Any]) -> bytes:
+    content = json.dumps(fields, sort_keys=True).encode(errors="surrogatepass")
     return hashlib.blake2b(content, digest_size=16).digest()

@@ -14,8 +14,11 @@ from pipeline.offline.readers.shapes import JSON_FIELD
 from schemas.job import OutputFile, OutputFormat
 
 SUFFIXES = {OutputFormat.PARQUET: ".parquet", OutputFormat.JSONL: ".jsonl", OutputFormat.ARROW: ".arrow"}
-ROW_GROUP_BYTES = 32 * 1024 * 1024
+ROW_GROUP_BYTES = 16 * 1024 * 1024
 """Rows are gathered into row groups of about this size: small enough to hold, large enough to read well."""
+
+PAGE_BYTES = 1024 * 1024
+PAGE_ROWS = 1_024
 
 
 class Sink(Protocol):
@@ -81,7 +84,8 @@ class ParquetSink:
     """Gathers batches into row groups."""
 
     def __init__(self, path: Path, schema: Any):
-        self._writer = parquet.ParquetWriter(str(path), schema, compression="zstd")
+        self._writer: Any = None
+        self._path = path
         self._schema = schema
         self._waiting: list[Any] = []
         self._bytes = 0
@@ -96,12 +100,19 @@ class ParquetSink:
     def close(self) -> None:
         """Writes what is left, and the footer."""
         self._flush()
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
 
     def _flush(self) -> None:
         if self._waiting:
+            self._writer = self._writer or self._opened(self._bytes / sum(batch.num_rows for batch in self._waiting))
             self._writer.write_table(pa.Table.from_batches(self._waiting, schema=self._schema))
             self._waiting, self._bytes = [], 0
+
+    def _opened(self, row_bytes: float) -> Any:
+        """Opens the file. The writer looks at a page's size only after so many rows: of wide ones a page would be huge, for its readers too."""
+        rows = max(1, min(PAGE_ROWS, int(PAGE_BYTES / max(row_bytes, 1.0))))
+        return parquet.ParquetWriter(str(self._path), self._schema, compression="zstd", write_batch_size=rows)
 
 
 class ArrowSink:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from pipeline.offline.refusals import Fault
 from schemas.job import RowGroup
 
-PIECE_BYTES = 8 * 1024 * 1024
+PIECE_BYTES = 4 * 1024 * 1024
 """What is read at a time, as far as that can be known before."""
 PIECE_ROWS = 1_024
 

@@ -92,9 +92,13 @@ class ParquetReader:
 
     def _rows_per_piece(self, group: int, columns: tuple[str, ...]) -> int:
         metadata = self._file.metadata.row_group(group)
-        chunks = (metadata.column(number) for number in range(metadata.num_columns))
-        stored = sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema.split(".")[0] in columns)
+        chunks = [metadata.column(number) for number in range(metadata.num_columns)]
+        chunks = [chunk for chunk in chunks if chunk.path_in_schema.split(".")[0] in columns]
+        row_bytes = sum(chunk.total_uncompressed_size for chunk in chunks) / max(metadata.num_rows, 1)
+        if any("DICTIONARY" in encoding for chunk in chunks for encoding in chunk.encodings):
+            row_bytes = max(row_bytes, self._decoded_row_bytes(group, columns))
+        return max(1, min(PIECE_ROWS, int(PIECE_BYTES / max(row_bytes, 1))))
+
+    def _decoded_row_bytes(self, group: int, columns: tuple[str, ...]) -> float:
         probe = next(self._file.iter_batches(batch_size=PROBE_ROWS, row_groups=[group], columns=list(columns), use_threads=False), None)
-        decoded = 0 if probe is None or not probe.num_rows else probe.nbytes / probe.num_rows
-        row_bytes = max(stored / max(metadata.num_rows, 1), decoded, 1)
-        return max(1, min(PIECE_ROWS, int(PIECE_BYTES / row_bytes)))
+        return 0.0 if probe is None or not probe.num_rows else probe.nbytes / probe.num_rows
