@@ -3,7 +3,6 @@
 import json
 import os
 import socket
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,14 +44,11 @@ EXIT_OK, EXIT_ERROR, EXIT_UNAVAILABLE, EXIT_CONFIG = 0, 1, 69, 78
 CONNECT_S = 30.0
 ALIVE_WITHIN_S = 120.0
 """The longest step that still counts as life: a long prompt on a slow CPU takes its time."""
-SWITCH_INTERVAL_S = 0.0005
-"""The producer's and consumer's threads hold the interpreter for at most this long while a step wants it."""
 
 
 def main(settings: Settings) -> int:
     """Runs a worker until it is told to stop and returns the process's exit code."""
     configure_logging(settings.log)
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
     lifecycle = Lifecycle()
     lifecycle.listen()
     try:
