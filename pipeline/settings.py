@@ -103,6 +103,7 @@ class Tenant(Group):
     """What one tenant may do. `reply_topics` are names or shell patterns (`team-a.*`) that its `reply_to` may name."""
 
     reply_topics: tuple[str, ...] = Field(default=(), description="topics or patterns that its reply_to may name")
+    weight: float = Field(default=1.0, gt=0.0, le=1_000.0, description="its share of a lane when tenants compete, relative to the others'")
 
 
 class KafkaSettings(Group):
@@ -162,6 +163,13 @@ class EngineSettings(Group):
     prefix_cache: bool = Field(default=True, description="keep what was computed for prompts that begin alike, for each tenant by itself")
     attempts: int = Field(default=2, ge=1, le=10, description="how often a request that fails in the engine is tried")
     max_wait_ms: int = Field(default=5, ge=0, le=1_000, description="longest wait of a text to be embedded or classified for company in its step")
+
+
+class TargetSettings(Group):
+    """What live requests (service tiers priority and default) shall get. Batches become as large as that allows; unset: as they can."""
+
+    ttft_ms: float | None = Field(default=None, gt=0.0, description="time to the first token that 95 of 100 live requests stay within")
+    tpot_ms: float | None = Field(default=None, gt=0.0, description="mean time between tokens that 95 of 100 live requests stay within")
 
 
 class StreamSettings(Group):
@@ -292,6 +300,7 @@ class Settings(BaseSettings):
     kafka: KafkaSettings = KafkaSettings()
     http: HttpSettings = HttpSettings()
     engine: EngineSettings = EngineSettings()
+    targets: TargetSettings = TargetSettings()
     stream: StreamSettings = StreamSettings()
     limits: LimitSettings = LimitSettings()
     offline: OfflineSettings = OfflineSettings()

@@ -28,7 +28,7 @@ class Job:
 
     `work` is the engine's own affair. `prompt_tokens` counts the prompt, `max_output_tokens` bounds the output of all
     choices together; both serve admission and usage. `tenant` is set by the worker: what an engine keeps of one tenant's
-    prompts, no other's request may profit by.
+    prompts, no other's request may profit by. `deadline_s`, likewise, is the monotonic time after which nobody wants the answer.
     """
 
     prompt_tokens: int
@@ -36,6 +36,7 @@ class Job:
     choices: int
     work: Any
     tenant: str = ""
+    deadline_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from pipeline.engine.choice import Choice
 from pipeline.engine.detokenizer import detokenizer
 from pipeline.engine.execution import Execution
 from pipeline.engine.likelihood import GivenText, Reading
+from pipeline.engine.planning import Learned
 from pipeline.engine.preparation import Preparation
 from pipeline.engine.sampler import NOT_A_NUMBER, Draws, Sampler, TokenLogprobs
 from pipeline.engine.scoring import score
@@ -60,6 +61,7 @@ class TransformersEngine:
         sampler: Sampler,
         vocabulary: Vocabulary | None,
         prefix_cache: bool,
+        learned: Learned,
     ):
         self._info = info
         self._preparation = preparation
@@ -68,6 +70,7 @@ class TransformersEngine:
         self._sampler = sampler
         self._vocabulary = vocabulary
         self._prefix_cache = prefix_cache
+        self._learned = learned
         self._requests: dict[RequestKey, list[Sequence]] = {}
         self._choices: dict[Sequence, Choice | Reading] = {}
         self._batch_sequences = self._batch_tokens = 0
@@ -89,12 +92,24 @@ class TransformersEngine:
     def add(self, key: RequestKey, job: Job, lane: Lane, now_s: float) -> None:
         """Queues one sequence per choice of the job, or the one of a text that is only read."""
         if isinstance(job.work, GivenText):
-            self._queue(key, [Reading.of(job.work, key, lane, now_s)])
+            reading = Reading.of(job.work, key, lane, now_s)
+            reading.sequence.tenant, reading.sequence.deadline_s, reading.sequence.max_output_tokens = job.tenant, job.deadline_s, 0
+            self._queue(key, [reading])
             return
         work: Work = job.work
         salt = job.tenant if self._prefix_cache else None
         sequences = [
-            Sequence(key=key, index=i, lane=lane, tenant=job.tenant, prompt_ids=work.prompt_ids, arrived_s=now_s, salt=salt)
+            Sequence(
+                key=key,
+                index=i,
+                lane=lane,
+                tenant=job.tenant,
+                prompt_ids=work.prompt_ids,
+                arrived_s=now_s,
+                deadline_s=job.deadline_s,
+                max_output_tokens=work.max_tokens,
+                salt=salt,
+            )
             for i in range(job.choices)
         ]
         group = Group(list(sequences), scores_prompt=work.scores_prompt) if job.choices > 1 or work.scores_prompt else None
@@ -128,10 +143,12 @@ class TransformersEngine:
             self._execution.copy(batch.copies)
         failed: dict[Sequence, str] = {}
         outputs: list[StepOutput] = []
-        for ran in self._run(batch, failed) if batch.sequences else ():
+        runs = self._run(batch, failed) if batch.sequences else []
+        for ran in runs:
             outputs += self._advance(ran, failed)
         outputs += [self._fail(sequence, reason) for sequence, reason in failed.items() if sequence in self._choices]
-        self._scheduler.close(batch, time.perf_counter() - started_s)
+        self._scheduler.close(batch, time.perf_counter() - started_s, is_whole=len(runs) == 1)
+        self._learned.save_if_due(now_s)
         if self._is_short_of_memory:
             self._relieve()
         return outputs
@@ -148,6 +165,7 @@ class TransformersEngine:
             batch_sequences=self._batch_sequences,
             batch_tokens=self._batch_tokens,
             batch_closed=scheduler.closed,
+            step_error_p95=scheduler.policy.error_p95(),
             preemptions_total=scheduler.preemptions_total,
             prefix_query_tokens_total=scheduler.prefix_query_tokens_total,
             prefix_hit_tokens_total=scheduler.prefix_hit_tokens_total,
@@ -162,14 +180,15 @@ class TransformersEngine:
         sampling = SamplingParams(max_tokens=2, seed=0, top_p=0.9)
         prompt_tokens = min(64, self._info.context_tokens - 2)
         work = Work(prompt_ids=(0,) * max(prompt_tokens, 1), sampling=sampling, max_tokens=2, min_tokens=0, end_ids=frozenset(), is_chat=False)
-        self.add(WARM_UP, Job(prompt_tokens=prompt_tokens, max_output_tokens=8, choices=4, work=work), Lane.DEFAULT, 0.0)
+        self.add(WARM_UP, Job(prompt_tokens=prompt_tokens, max_output_tokens=8, choices=4, work=work), Lane.FLEX, time.monotonic())
         while self.has_work():
-            for output in self.step(0.0):
+            for output in self.step(time.monotonic()):
                 if output.error:
                     raise output.error
 
     def close(self) -> None:
         """Frees the device's memory; the engine is of no use afterwards."""
+        self._learned.save()
         self._execution.close()
 
     def _queue(self, key: RequestKey, choices: Seq[Choice | Reading]) -> None:

@@ -16,6 +16,7 @@ from pipeline.engine.engine import TransformersEngine
 from pipeline.engine.execution import Execution, PagedExecution
 from pipeline.engine.load_error import LoadError
 from pipeline.engine.packing import Packer
+from pipeline.engine.planning import Learned, Planning
 from pipeline.engine.pooling.loading import load_pooling
 from pipeline.engine.pooling.recipe import find_task
 from pipeline.engine.preparation import Preparation
@@ -37,11 +38,19 @@ OWN_ATTENTION = "eager"
 """What a model without the hook attends with: every architecture has it."""
 SERIAL_ROWS = 8
 """Sequences that run by turns where they cannot be batched: nobody waits for the end of all others, and what they keep stays small."""
+THROUGHPUT = Planning()
 SERIAL_CONTEXT_TOKENS = 4096
 """Longest context where the config names none, as for recurrent models."""
 
 
-def load(model: ModelSettings, engine: EngineSettings, *, device: DeviceChoice = DeviceChoice.AUTO, dtype: DtypeChoice = DtypeChoice.AUTO) -> Engine:
+def load(
+    model: ModelSettings,
+    engine: EngineSettings,
+    *,
+    device: DeviceChoice = DeviceChoice.AUTO,
+    dtype: DtypeChoice = DtypeChoice.AUTO,
+    planning: Planning = THROUGHPUT,
+) -> Engine:
     """Loads a model and makes an engine of it: by what its checkpoint is for, one that generates or one that only reads.
 
     Raises:
@@ -57,13 +66,15 @@ def load(model: ModelSettings, engine: EngineSettings, *, device: DeviceChoice =
         return load_pooling(folder, task, model, engine, device=on, dtype=dtype)
     vocabulary = _read_vocabulary(folder, model.source)
     try:
-        return build(_read_model(folder, model.source, on, dtype, NAME), vocabulary, model, engine)
+        return build(_read_model(folder, model.source, on, dtype, NAME), vocabulary, model, engine, planning)
     except architecture.CannotBatch as reason:
         log.warning("model_not_batched", model=model.name, detail=f"{reason}; it runs one sequence at a time, much slower")
-    return build_serial(_read_model(folder, model.source, on, dtype, OWN_ATTENTION), vocabulary, model, engine)
+    return build_serial(_read_model(folder, model.source, on, dtype, OWN_ATTENTION), vocabulary, model, engine, planning)
 
 
-def build(network: Any, vocabulary: Vocabulary | None, model: ModelSettings, settings: EngineSettings) -> TransformersEngine:
+def build(
+    network: Any, vocabulary: Vocabulary | None, model: ModelSettings, settings: EngineSettings, planning: Planning = THROUGHPUT
+) -> TransformersEngine:
     """Makes an engine of a causal language model in memory, in evaluation mode, whose attention goes through the hook.
 
     Raises:
@@ -103,13 +114,15 @@ def build(network: Any, vocabulary: Vocabulary | None, model: ModelSettings, set
         threads=threads,
         rewritten=dict(rewritten),
     )
-    scheduler = Scheduler(pool, max_sequences=settings.max_sequences, token_budget=settings.token_budget)
-    return _engine(
-        network, vocabulary, info, scheduler, PagedExecution(packer, runner), rows=settings.max_sequences, prefix_cache=settings.prefix_cache
-    )
+    policy, learned = planning.open(info, threads)
+    scheduler = Scheduler(pool, max_sequences=settings.max_sequences, token_budget=settings.token_budget, policy=policy)
+    execution = PagedExecution(packer, runner)
+    return _engine(network, vocabulary, info, scheduler, execution, learned, rows=settings.max_sequences, prefix_cache=settings.prefix_cache)
 
 
-def build_serial(network: Any, vocabulary: Vocabulary | None, model: ModelSettings, settings: EngineSettings) -> TransformersEngine:
+def build_serial(
+    network: Any, vocabulary: Vocabulary | None, model: ModelSettings, settings: EngineSettings, planning: Planning = THROUGHPUT
+) -> TransformersEngine:
     """Makes an engine of a causal language model in memory that cannot be batched: it runs one sequence at a time.
 
     Raises:
@@ -124,8 +137,9 @@ def build_serial(network: Any, vocabulary: Vocabulary | None, model: ModelSettin
     serial_verification.verify(network, execution, context_tokens=context_tokens, source=model.source)
     info = reading.describe(network, model, vocabulary=execution.vocabulary, context_tokens=context_tokens)
     reading.log_loaded(info, weights_mib=_weights_mib(network), threads=threads, sequences=rows)
-    scheduler = Scheduler(pool, max_sequences=rows, token_budget=rows + context_tokens)
-    return _engine(network, vocabulary, info, scheduler, execution, rows=rows, prefix_cache=False)
+    policy, learned = planning.open(info, threads)
+    scheduler = Scheduler(pool, max_sequences=rows, token_budget=rows + context_tokens, policy=policy)
+    return _engine(network, vocabulary, info, scheduler, execution, learned, rows=rows, prefix_cache=False)
 
 
 def _engine(
@@ -134,6 +148,7 @@ def _engine(
     info: ModelInfo,
     scheduler: Scheduler,
     execution: Execution,
+    learned: Learned,
     *,
     rows: int,
     prefix_cache: bool,
@@ -153,6 +168,7 @@ def _engine(
         sampler=Sampler(rows=rows, vocabulary=info.vocabulary, device=network.device),
         vocabulary=vocabulary,
         prefix_cache=prefix_cache,
+        learned=learned,
     )
 
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from pipeline.engine.base import Engine
 from pipeline.engine.fake import FakeEngine
+from pipeline.engine.planning import Planning
+from pipeline.scheduling.pace import Targets
 from pipeline.settings import EngineKind, EngineSettings, ModelSettings, Settings
 
 
@@ -39,13 +41,23 @@ def open_engine(model: ModelSettings, settings: Settings, engine: EngineSettings
         case EngineKind.TRANSFORMERS:
             from pipeline.engine.loading import load  # noqa: PLC0415 -- seconds
 
-            return load(model, engine, device=settings.device, dtype=settings.dtype)
+            return load(model, engine, device=settings.device, dtype=settings.dtype, planning=_planning(settings))
         case EngineKind.OPENAI:
             from pipeline.engine.remote.loading import load_remote  # noqa: PLC0415 -- an HTTP client
 
             return load_remote(model, engine)
         case EngineKind.FAKE:
             return _fake(model.name, engine)
+
+
+def _planning(settings: Settings) -> Planning:
+    targets = Targets(ttft_s=_seconds(settings.targets.ttft_ms), tpot_s=_seconds(settings.targets.tpot_ms))
+    weights = {name: tenant.weight for name, tenant in settings.tenants.items()}
+    return Planning(targets=targets, weights=weights, folder=settings.data_dir / "step-times")
+
+
+def _seconds(milliseconds: float | None) -> float | None:
+    return None if milliseconds is None else milliseconds / 1000
 
 
 def _fake(name: str, engine: EngineSettings) -> FakeEngine:

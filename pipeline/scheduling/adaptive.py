@@ -100,6 +100,10 @@ class Adaptive:
         """Tells what the model predicted."""
         return self._forecast.seconds if self.model.known else None
 
+    def error_p95(self) -> float | None:
+        """Tells how wrong the model has been."""
+        return self.model.error_p95
+
     def observe(self, batch: Batch, started_s: float, measured_s: float, *, is_whole: bool) -> None:  # noqa: ARG002 -- the forecast knows what was in it
         """Learns from a step, and from the live sequences that got their first token in it."""
         if is_whole:

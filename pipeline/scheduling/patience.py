@@ -29,7 +29,7 @@ class Patience:
             if lane in self._aged or step.now_s - self._served_s.get(lane, step.now_s) <= self._patience_s:
                 continue
             first = next((s for s in step.running if s.lane is lane), None) or step.waiting.oldest(lane)
-            if first is not None:
+            if first is not None and step.now_s - first.arrived_s > self._patience_s:  # it was there all the time
                 step.put_first(first)
                 self._aged[lane] = first
         return list(self._aged.values())

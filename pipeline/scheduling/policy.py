@@ -40,6 +40,10 @@ class Policy(Protocol):
         """Tells how long the step that was filled last should take; None where the policy can't."""
         ...
 
+    def error_p95(self) -> float | None:
+        """Tells by what share of the measured time 95 of 100 predictions of late were wrong at most; None where that is not known."""
+        ...
+
     def observe(self, batch: Batch, started_s: float, measured_s: float, *, is_whole: bool) -> None:
         """Learns how long a batch took. Where not `is_whole`, parts of it failed and were tried again."""
         ...
@@ -77,6 +81,10 @@ class FirstCome:
 
     def predicted_s(self) -> float | None:
         """Predicts nothing."""
+        return None
+
+    def error_p95(self) -> float | None:
+        """Is wrong about nothing."""
         return None
 
     def observe(self, batch: Batch, started_s: float, measured_s: float, *, is_whole: bool) -> None:
