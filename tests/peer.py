@@ -144,10 +144,10 @@ class Peer:
             self._producer.send(f"{self.prefix}.requests", key=value["custom_id"].encode(), value=json.dumps(value).encode())
         self._producer.flush(timeout=30)
 
-    def send(self, payload: bytes | None, *, key: str, headers: dict[str, str] | None = None) -> None:
+    def send(self, payload: bytes | None, *, key: str, headers: dict[str, str] | None = None, topic: str | None = None) -> None:
         """Publishes a record without waiting; `flush` waits for all."""
         pairs = [(header, text.encode()) for header, text in (headers or {}).items()]
-        self._producer.send(f"{self.prefix}.requests", key=key.encode(), value=payload, headers=pairs)
+        self._producer.send(topic or f"{self.prefix}.requests", key=key.encode(), value=payload, headers=pairs)
 
     def flush(self) -> None:
         """Waits until everything that was sent is in the log."""

@@ -58,7 +58,7 @@ class WorkerProcess:
     def status(self, page: str) -> int | None:
         """The HTTP status of a page, or None while nobody listens."""
         try:
-            return int(urllib.request.urlopen(self._url() + page, timeout=5).status)
+            return int(urllib.request.urlopen(self.url + page, timeout=5).status)
         except urllib.error.HTTPError as error:
             return error.code
         except (OSError, ValueError):
@@ -66,7 +66,7 @@ class WorkerProcess:
 
     def metrics(self) -> dict[str, float]:
         """The samples of `/metrics` by name and labels, as they stand there."""
-        text = urllib.request.urlopen(self._url() + "/metrics", timeout=5).read().decode()
+        text = urllib.request.urlopen(self.url + "/metrics", timeout=5).read().decode()
         return {name: float(value) for name, _, value in (line.rpartition(" ") for line in text.splitlines() if line and line[0] != "#")}
 
     def signal(self, number: int) -> None:
@@ -94,7 +94,9 @@ class WorkerProcess:
         assert self._process is not None, "spawn() comes first"
         return self._process
 
-    def _url(self) -> str:
+    @property
+    def url(self) -> str:
+        """Where it listens."""
         card = self.data_dir / f"worker-{self.process.pid}.json"
         return str(json.loads(card.read_text(encoding="utf-8"))["http"])
 
