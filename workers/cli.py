@@ -1,6 +1,5 @@
 """The verbs that start processes, brought to the command line by the entry point group `penstock.cli`."""
 
-import os
 from shlex import quote
 from typing import Annotated, Any, NoReturn
 
@@ -8,6 +7,7 @@ import typer
 
 from pipeline.cli.console import say
 from pipeline.cli.options import Given, with_settings
+from pipeline.openmp import wait_briefly
 from pipeline.settings import BadConfiguration, DeviceChoice, DtypeChoice, Settings, TransportKind
 
 Model = Annotated[
@@ -49,9 +49,7 @@ def up(
 
 
 def _serve(settings: Settings) -> NoReturn:
-    # Read when the tensor library loads. Threads that spin at a barrier take the cores that the log's threads, the broker or a neighbour need:
-    # on two shared cores a spinning worker made a tenth of the tokens.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    wait_briefly()
     from workers.stream import main  # noqa: PLC0415 -- the engine takes seconds to import, and --help needs none of it
 
     raise typer.Exit(main(settings))

@@ -10,6 +10,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from pipeline.openmp import VARIABLES
+
 
 def main() -> None:
     """Serves its parent until standard input ends."""
@@ -24,7 +26,8 @@ def main() -> None:
     from benchmarks.engine import contenders  # noqa: PLC0415 -- after the streams are in place
 
     if name != contenders.OURS:
-        os.environ.pop("OMP_WAIT_POLICY", None)  # set for our own worker's sake; the peers run as they come
+        for variable in VARIABLES:
+            os.environ.pop(variable, None)  # set for our own worker's sake; the peers run as they come
 
     from benchmarks.engine.contenders.base import Setup  # noqa: PLC0415
     from benchmarks.engine.loads import Ask  # noqa: PLC0415

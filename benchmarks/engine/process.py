@@ -15,6 +15,7 @@ from benchmarks.engine.contenders.base import Setup
 from benchmarks.engine.loads import Ask
 from benchmarks.engine.measured import Measured
 from benchmarks.engine.peers import ROOT, vllm_python
+from pipeline.openmp import VARIABLES
 
 START_S = 900.0
 """vLLM compiles for minutes the first time."""
@@ -111,7 +112,7 @@ def python_of(name: str) -> Path:
 
 
 def _environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name not in {"OMP_WAIT_POLICY", "VIRTUAL_ENV"}} | {"HF_HUB_OFFLINE": "1"}
+    return {name: value for name, value in os.environ.items() if name not in {*VARIABLES, "VIRTUAL_ENV"}} | {"HF_HUB_OFFLINE": "1"}
 
 
 def _last_line(log: Path) -> str:

@@ -5,7 +5,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 from torch import Tensor
 
@@ -48,6 +50,23 @@ def _load(typing_context: Any, number: Any) -> Any:  # noqa: ARG001
 
 load: Any = intrinsic(_load)
 """In kernels: a number of the cache as float32, be it one or the bits of a bfloat16."""
+
+
+def _prefetch(typing_context: Any, array: Any, row: Any, column: Any) -> Any:  # noqa: ARG001
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = signature.args[0]
+        struct = context.make_array(kind)(context, builder, arguments[0])
+        place = cgutils.get_item_pointer(context, builder, kind, struct, arguments[1:])
+        address, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+        hint = cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.VoidType(), [address, word, word, word]), "llvm.prefetch.p0i8")
+        builder.call(hint, [builder.bitcast(place, address), word(0), word(3), word(1)])  # for reading, into the nearest cache, data
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.intp), generate
+
+
+prefetch: Any = intrinsic(_prefetch)
+"""In kernels: asks for the cache line around [row, column] of an array."""
 
 
 def _exp(x: Any) -> Any:

@@ -1,20 +1,19 @@
-"""The gated multilayer perceptron, `down(act(gate(x)) * up(x))`: activation and product happen inside the matrix products."""
+"""The gated multilayer perceptron, `down(act(gate(x)) * up(x))`, over packed weights."""
 
 from collections.abc import Iterator
 
 from torch import Tensor, nn
 
+from pipeline.engine.rewrites.activation import Activation, activations
 from pipeline.engine.rewrites.linear import Packed
 
 LINEARS = ("gate_proj", "up_proj", "down_proj")
-ACTIVATIONS = (("swish", ""), ("gelu", "tanh"), ("gelu", "none"))
-"""oneDNN's names for them; which one it is, comparing tells."""
 
 
 class GatedMlp(nn.Module):  # type: ignore[misc]
     """In place of a module that has nothing but the three linear layers and an activation."""
 
-    def __init__(self, gate: Packed, up: Packed, down: Packed, width: int, activation: tuple[str, str]):
+    def __init__(self, gate: Packed, up: Packed, down: Packed, width: int, activation: Activation):
         super().__init__()
         self.width = width
         self._gate, self._up, self._down = gate, up, down
@@ -22,7 +21,7 @@ class GatedMlp(nn.Module):  # type: ignore[misc]
 
     def forward(self, rows: Tensor) -> Tensor:
         """Rows in, rows out."""
-        return self._down(self._up.times(rows, self._gate(rows, *self._activation)))
+        return self._down(self._activation(self._gate, self._up, rows))
 
 
 def gated(module: nn.Module) -> Iterator[nn.Module]:
@@ -31,5 +30,5 @@ def gated(module: nn.Module) -> Iterator[nn.Module]:
     others = [child for name, child in module.named_children() if name not in LINEARS]
     if all(type(linear) is nn.Linear for linear in linears) and not any(True for child in others for _ in child.parameters()):
         gate, up, down = (Packed(linear) for linear in linears if linear is not None)
-        for activation in ACTIVATIONS:
+        for activation in activations(linears[0].weight.dtype):  # type: ignore[union-attr]
             yield GatedMlp(gate, up, down, linears[0].in_features, activation)  # type: ignore[union-attr]
