@@ -3,6 +3,7 @@
 import shutil
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 
 from pipeline.offline import files
 from pipeline.offline.plan import Job
@@ -75,4 +76,5 @@ def _sweep(job: Job, trusted: set[str]) -> None:
         if path.name not in trusted:
             path.unlink(missing_ok=True)
     if not any(job.commits_missing()):
-        shutil.rmtree(job.folder.journal)
+        with suppress(FileNotFoundError):  # swept before, or by somebody else now
+            shutil.rmtree(job.folder.journal)

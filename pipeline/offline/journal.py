@@ -94,7 +94,7 @@ class Journal:
         first: dict[int, int] = {}
         for place, row in enumerate(rows):
             first.setdefault(row, place)
-        return table.take([first[row] for row in sorted(first)])
+        return table.take(pa.array([first[row] for row in sorted(first)], pa.int64()))
 
     def remove(self) -> None:
         """Takes the shard's files away, once it is committed."""
