@@ -96,7 +96,8 @@ class _Peer:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=os.environ | {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "true"},
+            env={name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}  # a worker's choice, not the peer's
+            | {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "true"},
         )
         self._say(json.dumps(texts))
         if self._hear() != "ready":
