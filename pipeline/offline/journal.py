@@ -56,7 +56,8 @@ class Journal:
         sync_folder(folder)
 
     def begin(self, rows: Sequence[int]) -> None:
-        """Notes rows that the engine is about to get."""
+        """Notes rows that the engine is about to get. The answers so far go first: what they are of cannot be to blame for a death from now on."""
+        self.flush()
         self._note({"begin": list(rows)})
 
     def finish(self, answers: Iterable[Answer]) -> None:

@@ -67,7 +67,7 @@ def test_another_model_under_the_same_name_is_refused(dataset: Path, out: Path):
     plan(spec, [str(dataset)], out)
     moved = spec.model_copy(update={"model": spec.model.model_copy(update={"source": "elsewhere"})})
     plan(moved, [str(dataset)], out)
-    with pytest.raises(JobRefused, match="model.fingerprint"):
+    with pytest.raises(JobRefused, match=r"model\.fingerprint"):
         plan(spec.model_copy(update={"model": spec.model.model_copy(update={"fingerprint": "g"})}), [str(dataset)], out)
 
 
@@ -120,7 +120,7 @@ def test_a_file_more_or_less_is_refused(dataset: Path, out: Path):
         (make_spec(prompt=PromptSpec(column="txt")), "no column 'txt'; they have id, text"),
         (make_spec(prompt=PromptSpec(template="{{ a }} {{ text }}")), "no column 'a'"),
         (make_spec(prompt=PromptSpec(template="{{ text")), "template is not sound: line 1"),
-        (make_spec(prompt=PromptSpec()), "no column 'body'.*give --template"),
+        (make_spec(prompt=PromptSpec()), r"no column 'body'.*give --template"),
         (make_spec(drop_columns=("x",)), "no column 'x' to drop"),
     ],
 )
@@ -148,7 +148,7 @@ def test_results_never_go_where_the_inputs_lie(dataset: Path):
     other = dataset.parent.parent / "other"
     other.mkdir()
     (other / "notes.txt").write_text("mine")
-    with pytest.raises(JobRefused, match="holds notes.txt and no job"):
+    with pytest.raises(JobRefused, match=r"holds notes\.txt and no job"):
         plan(make_spec(), [str(dataset)], other)
 
 

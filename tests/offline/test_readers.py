@@ -24,7 +24,7 @@ ANYWHERE = settings(max_examples=40, deadline=None, suppress_health_check=[Healt
 WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)
 
 
-def read_all(path: Path, groups: tuple = ()) -> list[dict[str, Any]]:
+def read_all(path: Path) -> list[dict[str, Any]]:
     """Every row of a file, group by group."""
     source = expand([str(path)])[0]
     survey = open_reader(source).survey()

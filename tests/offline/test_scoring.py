@@ -234,7 +234,7 @@ def test_a_result_that_is_gone_is_noticed(job: Job):
     """A manifest never names a file that is not there."""
     run(job, Script())
     next(job.folder.path.glob("data-00002-*")).unlink()
-    with pytest.raises(JobRefused, match="data-00002-.*restore it"):
+    with pytest.raises(JobRefused, match=r"data-00002-.*restore it"):
         finalise(job)
 
 
@@ -244,9 +244,10 @@ def test_a_full_disk_costs_nothing_but_time(job: Job, monkeypatch: pytest.Monkey
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+    with monkeypatch.context() as patch:
         patch.setattr(writers.ParquetSink, "write", full)
-        run(job, Script())
+        with pytest.raises(OSError, match="No space"):
+            run(job, Script())
     assert list(job.folder.path.glob("data-*")) == []
     run(job, Script())
     assert finalise(job).data_rows == ROWS
