@@ -4,6 +4,7 @@ One script call decides all requests of a poll, so that a step of the worker's l
 own clock is the time: the workers' need not agree. Keys share a hash tag, as a script's keys must lie on one node of a cluster.
 """
 
+import json
 from collections.abc import Sequence
 from math import ceil
 from typing import cast
@@ -18,27 +19,33 @@ MICROSECONDS = 1_000_000
 CONNECT_S = 2.0
 """Connecting is done on a thread of its own, where a slow name server may take its time."""
 
-# The arithmetic is `Bucket`'s, in microseconds. ARGV: the burst, then four numbers per ask: the tenant's key, whether it is counted
-# without a question, what it costs in requests and in tokens. The answer is each ask's wait, 0 for one that goes.
+# The arithmetic is `Bucket`'s, in microseconds. ARGV is one JSON array, which costs less than hundreds of arguments: the burst, then four
+# numbers per ask: the tenant's key, whether it is counted without a question, what it costs in requests and in tokens. The answer is each
+# ask's wait, 0 for one that goes.
 SCRIPT = """
 local clock = redis.call('TIME')
-local now, burst = clock[1] * 1000000 + clock[2], tonumber(ARGV[1])
-local waits = {}
-for i = 2, #ARGV, 4 do
-  local key, forced = KEYS[tonumber(ARGV[i])], ARGV[i + 1] == '1'
-  local stored = redis.call('HMGET', key, 'requests', 'tokens')
-  local full, wait = {}, 0
-  for d = 1, 2 do
-    local start, cost = math.max(tonumber(stored[d] or 0), now), tonumber(ARGV[i + 1 + d])
-    full[d] = start + cost
-    wait = math.max(wait, start + math.min(cost, burst) - burst - now)
-  end
+local asks = cjson.decode(ARGV[1])
+local now, burst = clock[1] * 1000000 + clock[2], asks[1]
+local buckets, waits = {}, {}
+for k = 1, #KEYS do
+  local stored = redis.call('HMGET', KEYS[k], 'requests', 'tokens')
+  buckets[k] = {math.max(tonumber(stored[1] or 0), now), math.max(tonumber(stored[2] or 0), now), false}
+end
+for i = 2, #asks, 4 do
+  local full, forced, requests, tokens = buckets[asks[i]], asks[i + 1] == 1, asks[i + 2], asks[i + 3]
+  local wait = math.max(0, math.max(full[1] + math.min(requests, burst), full[2] + math.min(tokens, burst)) - burst - now)
   if forced or wait < 1 then
     wait = 0
-    redis.call('HSET', key, 'requests', string.format('%.0f', full[1]), 'tokens', string.format('%.0f', full[2]))
-    redis.call('PEXPIRE', key, math.max(1, math.ceil((math.max(full[1], full[2]) - now) / 1000)))
+    full[1], full[2], full[3] = math.max(full[1] + requests, now), math.max(full[2] + tokens, now), true
   end
   waits[#waits + 1] = math.ceil(wait)
+end
+for k = 1, #KEYS do
+  local full = buckets[k]
+  if full[3] then
+    redis.call('HSET', KEYS[k], 'requests', string.format('%.0f', full[1]), 'tokens', string.format('%.0f', full[2]))
+    redis.call('PEXPIRE', KEYS[k], math.max(1, math.ceil((math.max(full[1], full[2]) - now) / 1000)))
+  end
 end
 return waits
 """
@@ -91,7 +98,7 @@ class RedisStore:
             costs_s = (ask.requests * rate.request_interval_s, ask.tokens * rate.token_interval_s)
             arguments += (keys.setdefault(ask.tenant, len(keys) + 1), is_forced, *(round(cost_s * MICROSECONDS) for cost_s in costs_s))
         try:
-            waits_us = cast("list[int]", self._decide(keys=[f"{{{self._prefix}}}.quota.{tenant}" for tenant in keys], args=arguments))
+            waits_us = cast("list[int]", self._decide(keys=[f"{{{self._prefix}}}.quota.{tenant}" for tenant in keys], args=[json.dumps(arguments)]))
         except (redis.RedisError, OSError) as error:
             raise StoreLost(f"{type(error).__name__}: {error}") from error
         return [wait_us / MICROSECONDS for wait_us in waits_us[len(settlements) :]]
