@@ -52,7 +52,7 @@ class Folder:
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         files.make_folder(self.path)
-        if not self.spec_file.exists() and (other := next((p for p in self.path.iterdir() if not p.name.endswith(files.TEMPORARY)), None)):
+        if not self.spec_file.exists() and (other := next(filter(self._is_foreign, self.path.iterdir()), None)):
             raise JobRefused(f"{self.path} holds {other.name} and no job: name an empty folder, or one that is not there")
         for folder in (self.commits, self.journal):
             files.make_folder(folder)
@@ -85,6 +85,11 @@ class Folder:
         for path in self.path.iterdir():
             if path.name.startswith(RESULTS) or path.name.endswith(files.TEMPORARY):
                 yield path
+
+    def _is_foreign(self, path: Path) -> bool:
+        """Whether a file is none that an attempt at planning leaves when it is killed."""
+        is_own_folder = path in (self.commits, self.journal) and path.is_dir() and not any(path.iterdir())
+        return not is_own_folder and not path.name.endswith(files.TEMPORARY)
 
     @staticmethod
     def shard_name(shard: int) -> str:

@@ -164,6 +164,8 @@ def _check_columns(spec: JobSpec, schema: Any) -> None:
     if missing := [name for name in spec.drop_columns if name not in schema.names]:
         raise JobRefused(f"the inputs have no column {missing[0]!r} to drop; they have {', '.join(schema.names)}")
     passed = [field for field in schema if field.name not in spec.drop_columns]
+    if not passed:
+        raise JobRefused("every column of the inputs is dropped: keep one to tell the rows by")
     results = {field.name for field in (*result_columns(spec.task), *ERROR_COLUMNS)}
     if taken := [field.name for field in passed if field.name in results]:
         raise JobRefused(f"the inputs have a column {taken[0]!r}, which the results need: rename it, or drop it with --drop-column {taken[0]}")

@@ -60,7 +60,7 @@ def needed_columns(spec: JobSpec, schema: Any) -> frozenset[str]:
     if missing := sorted(set(wanted) - set(schema.names)):
         hint = "; give --template, --column or --messages-column" if prompt.is_request else ""
         raise JobRefused(f"the inputs have no column {missing[0]!r}; they have {', '.join(schema.names)}{hint}")
-    return frozenset(wanted)
+    return frozenset(wanted) or frozenset(schema.names[:1])  # rows are counted by a column, also where a template shows none
 
 
 class Asking:
