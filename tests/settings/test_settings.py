@@ -39,6 +39,10 @@ def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path, monkeyp
         ("PENSTOCK_KAFKA__BOGUS", "1"),
         ("PENSTOCK_BOGUS", "1"),
         ("PENSTOCK_KAFKA__SASL_MECHANISM", "PLAIN"),
+        ("PENSTOCK_RATE_LIMITS__REQUESTS_PER_MINUTE", "0"),
+        ("PENSTOCK_RATE_LIMITS__REDIS_URL", "http://somewhere"),
+        ("PENSTOCK_ADMISSION__OVERFLOW", "hope"),
+        ("PENSTOCK_RESPONSE_CACHE__MAX_MIB", "-1"),
         ("PENSTOCK_KAFKA__SECURITY_PROTOCOL", "SASL_SSL"),
         ("PENSTOCK_KAFKA__SSL_CERTFILE", "/tmp/cert.pem"),
     ],
@@ -77,3 +81,13 @@ def test_secrets_do_not_show():
     settings = load({"kafka": {"security_protocol": "SASL_PLAINTEXT", "sasl_mechanism": "PLAIN", "sasl_username": "u", "sasl_password": "hunter2"}})
     assert "hunter2" not in repr(settings)
     assert "hunter2" not in settings.model_dump_json()
+
+
+def test_rates_come_by_tenant_and_the_stores_password_is_not_shown(monkeypatch):
+    """A tenant's own entry stands beside the default's, from the environment too."""
+    monkeypatch.setenv("PENSTOCK_RATE_LIMITS__REQUESTS_PER_MINUTE", "100")
+    monkeypatch.setenv("PENSTOCK_RATE_LIMITS__TENANTS", '{"a": {"tokens_per_minute": 5000}}')
+    monkeypatch.setenv("PENSTOCK_RATE_LIMITS__REDIS_URL", "redis://:hunter2@redis:6379/0")
+    limits = load().rate_limits
+    assert (limits.requests_per_minute, limits.tenants["a"].tokens_per_minute, limits.tenants["a"].requests_per_minute) == (100, 5000, None)
+    assert "hunter2" not in repr(limits)
