@@ -4,7 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
+from pipeline.cli import job_progress
+from pipeline.offline.scoring import Progress
+from schemas.job import JobPlan, RowSlice, ShardPlan
 from tests.cli.conftest import Command
 
 FAKE = json.dumps([{"name": "fake", "source": "fake", "engine": "fake"}])
@@ -78,3 +82,26 @@ def test_a_dry_run_writes_nothing_and_says_what_it_would_take(command: Command, 
     assert found["cost"] == pytest.approx(found["seconds"])
     assert "3 rows in 1 shards" in command(*arguments).out
     assert not (tmp_path / "out").exists()
+
+
+def test_without_a_terminal_progress_is_lines_of_the_log(monkeypatch: pytest.MonkeyPatch):
+    """Now and then, with counts, rates and what is left."""
+    monkeypatch.setattr(job_progress, "LINE_S", 0.0)
+    plan = JobPlan(
+        files=(), arrow_schema="", shards=(ShardPlan(number=0, slices=(RowSlice(file=0, row_group=0, start=0, rows=10),), estimated_tokens=0),)
+    )
+    with capture_logs() as lines, job_progress.shown(plan, committed_rows=4) as report:
+        report(Progress(rows=3, fresh_rows=2, errors=1, prompt_tokens=5, output_tokens=6))
+    (line,) = lines
+    assert (line["event"], line["rows"], line["of"], line["errors"]) == ("job_progress", 7, 10, 1)
+    assert line["left_s"] >= 0
+
+
+@pytest.mark.integration
+def test_on_a_terminal_there_is_a_bar(terminal, rows: Path, tmp_path: Path):
+    """And no log lines that would tear it; the bar goes when the job is over."""
+    shown = terminal("score", rows, "-o", tmp_path / "out", "--task", "generate", "--column", "text", "--max-tokens", 3)
+    code, seen = shown.finish()
+    assert code == 3
+    assert "rows/s" in seen
+    assert "shard_begun" not in seen
