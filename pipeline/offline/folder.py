@@ -8,8 +8,8 @@ from pipeline.offline import files
 from pipeline.offline.refusals import JobRefused
 from schemas.job import JobPlan, JobSpec, Manifest, ShardCommit
 
-SHARD_DIGITS = 5
-"""Of a shard's number in file names, so that names sort in input order; more where there are more shards."""
+SHARD_DIGITS = 7
+"""Of a shard's number in file names, so that names sort in input order up to ten million shards."""
 RESULTS = ("data-", "errors-")
 
 

@@ -121,7 +121,7 @@ class Journal:
 
     def _batches(self, attempt: Path) -> Iterator[Any]:
         """An attempt's answers, up to where the file is torn."""
-        with suppress(FileNotFoundError, pa.ArrowInvalid, OSError, StopIteration), pa.OSFile(str(attempt.with_suffix(ANSWERS))) as file:
+        with suppress(pa.ArrowException, OSError, StopIteration), pa.OSFile(str(attempt.with_suffix(ANSWERS))) as file:
             reader = pa.ipc.open_stream(file)
             while True:
                 batch = reader.read_next_batch()

@@ -217,11 +217,11 @@ def test_a_shard_with_rows_missing_is_not_committed(job: Job):
 
 def test_orphans_go_when_the_job_ends(job: Job):
     """Files that no commit names are removed; other people's files stay."""
-    orphan, foreign = job.folder.path / "data-00000-0123456789abcdef.parquet", job.folder.path / "notes.txt"
+    orphan, foreign = job.folder.path / "data-0000000-0123456789abcdef.parquet", job.folder.path / "notes.txt"
     run(job, Script())
     orphan.write_bytes(b"half")
     foreign.write_text("mine")
-    (job.folder.path / f"data-00001.abc{files.TEMPORARY}").write_bytes(b"half")
+    (job.folder.path / f"data-0000001.abc{files.TEMPORARY}").write_bytes(b"half")
     finalise(job)
     assert not orphan.exists()
     assert foreign.exists()
@@ -233,8 +233,8 @@ def test_orphans_go_when_the_job_ends(job: Job):
 def test_a_result_that_is_gone_is_noticed(job: Job):
     """A manifest never names a file that is not there."""
     run(job, Script())
-    next(job.folder.path.glob("data-00002-*")).unlink()
-    with pytest.raises(JobRefused, match=r"data-00002-.*restore it"):
+    next(job.folder.path.glob("data-0000002-*")).unlink()
+    with pytest.raises(JobRefused, match=r"data-0000002-.*restore it"):
         finalise(job)
 
 
