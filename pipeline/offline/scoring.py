@@ -197,7 +197,10 @@ class Scoring:
         self._on_progress(self.progress)
 
     def _read(self, shards: Iterable[ShardPlan], windows: Windows) -> Iterator[tuple[ShardRun, Window | None]]:
-        """In the reading thread: takes one shard after the other and reads its windows."""
+        """In the reading thread: takes one shard after the other and reads its windows.
+
+        It only ever adds to the open shards, before anybody hears of them, so that those it has begun are let go whatever happens.
+        """
         for shard in shards:
             run = ShardRun.open(self._job, shard)
             if run is None:

@@ -13,6 +13,8 @@ from pipeline.offline.refusals import JobRefused
 from schemas.job import RowGroup
 
 BUFFER_BYTES = 1024 * 1024
+NARROW_BYTES = 64 * 1024
+"""Wider rows are not probed: a page of them is large, and to hold one more of them is worse than a guess."""
 PROBE_ROWS = 8
 """Rows that tell how large rows are: a dictionary may hold little and stand for much."""
 
@@ -95,7 +97,7 @@ class ParquetReader:
         chunks = [metadata.column(number) for number in range(metadata.num_columns)]
         chunks = [chunk for chunk in chunks if chunk.path_in_schema.split(".")[0] in columns]
         row_bytes = sum(chunk.total_uncompressed_size for chunk in chunks) / max(metadata.num_rows, 1)
-        if any("DICTIONARY" in encoding for chunk in chunks for encoding in chunk.encodings):
+        if row_bytes < NARROW_BYTES and any("DICTIONARY" in encoding for chunk in chunks for encoding in chunk.encodings):
             row_bytes = max(row_bytes, self._decoded_row_bytes(group, columns))
         return max(1, min(PIECE_ROWS, int(PIECE_BYTES / max(row_bytes, 1))))
 
