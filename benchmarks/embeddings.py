@@ -27,6 +27,7 @@ from transformers import AutoTokenizer
 from benchmarks.report import publish
 from pipeline.engine.base import Engine
 from pipeline.engine.loading import load
+from pipeline.openmp import VARIABLES
 from pipeline.scheduling.sequence import Lane
 from pipeline.settings import DeviceChoice, DtypeChoice, EngineSettings, ModelSettings
 from schemas.record import Origin, ReplyAddress
@@ -96,7 +97,7 @@ class _Peer:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}  # a worker's choice, not the peer's
+            env={name: value for name, value in os.environ.items() if name not in VARIABLES}  # our own choice, not the peer's
             | {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "true"},
         )
         self._say(json.dumps(texts))

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.engine.compilation import use_threads
 from pipeline.engine.pooling.attention import laid_out
 from pipeline.engine.pooling.batching import buckets, by_length, runs
 from pipeline.engine.pooling.inputs import InputForm
@@ -36,7 +35,8 @@ class Runner:
 
     def run(self, texts: Sequence[Text]) -> Rows:
         """Computes a row per text, in their order; [texts, width]."""
-        use_threads(self.threads)
+        if torch.get_num_threads() != self.threads:
+            torch.set_num_threads(self.threads)
         lengths = [len(text) for text in texts]
         batches = [by_length(lengths)] if self.is_packed else buckets(lengths)
         with torch.inference_mode():

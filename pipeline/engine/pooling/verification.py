@@ -7,8 +7,6 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-import structlog
 import torch
 
 from pipeline.engine.load_error import LoadError
@@ -17,10 +15,7 @@ from pipeline.engine.pooling.inputs import InputForm
 from pipeline.engine.pooling.readers import Logits, Reader
 from pipeline.engine.pooling.runner import Runner
 from pipeline.engine.pooling.work import Text
-from pipeline.engine.rewrites.encoders import rewrite_encoder
 from schemas.pooled_results import Rows
-
-log = structlog.get_logger(__name__)
 
 TEXT_TOKENS = (23, 9, 9, 3)
 """Two of equal length, which attend side by side, and others."""
@@ -43,7 +38,6 @@ def choose_way(
         alone = [padded.run([text])[0] for text in texts]
     except Exception as error:
         raise LoadError(f"{source}: a {network.config.model_type} model does not take texts ({type(error).__name__}); pick a text encoder") from error
-    _rewrite_if_right(padded, network, texts, alone)
     own_attention = network.config._attn_implementation  # noqa: SLF001 -- transformers has no other name for it
     try:
         if isinstance(reader, Logits):
@@ -58,24 +52,6 @@ def choose_way(
         return packed, None
     network.set_attn_implementation(own_attention)
     return padded, reason
-
-
-def _rewrite_if_right(padded: Runner, network: Any, texts: Sequence[Text], alone: Sequence[Rows]) -> None:
-    """Rewrites the model's modules, each proved by itself, and takes all of it back if the whole is not what it was."""
-    rewritten = rewrite_encoder(network, network.dtype, network.device)
-    if not rewritten.counts:
-        return
-    try:
-        worst = worst_distance(np.stack([padded.run([text])[0] for text in texts]), alone)
-    except Exception as error:  # noqa: BLE001 -- a model's code may fail in any way on modules that it was not made for
-        log.warning("the model runs as it is", detail=f"rewritten it fails with {type(error).__name__}")
-        rewritten.undo()
-        return
-    if worst <= BOUNDS[network.dtype]:
-        log.debug("modules rewritten", counts=dict(rewritten.counts))
-    else:
-        log.warning("the model runs as it is", detail=f"rewritten it is {worst:.1%} off")
-        rewritten.undo()
 
 
 def sample_texts(vocabulary: int, padding_id: int, context_tokens: int) -> list[Text]:
