@@ -56,7 +56,7 @@ def read_model(path: Path | None) -> StepModel:
         return StepModel()
     try:
         return StepModel.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError) as error:  # half a file, another version, not ours
         log.warning("step_times_ignored", path=str(path), detail=str(error)[:200])
         return StepModel()
 

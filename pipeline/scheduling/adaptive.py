@@ -80,6 +80,7 @@ class Adaptive:
         self._forecast = Forecast(self.model)
         filling = Filling(step, self._forecast)
         aged = self._patience.aged(step)
+        step.displace()
         decoding = step.decoding()
         live = [s for s in decoding if s.rank[0] is not Lane.FLEX]
         flex = [s for s in decoding if s.rank[0] is Lane.FLEX]

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence as Seq
-from operator import attrgetter
 
 from pipeline.scheduling.forecast import Forecast
 from pipeline.scheduling.sequence import Sequence
@@ -10,8 +9,6 @@ from pipeline.scheduling.step import Step
 
 LEAST_CHUNK_TOKENS = 16
 """A shorter piece of a prompt is not worth its own place in a step."""
-
-_served_step = attrgetter("served_step")
 
 
 class Filling:
@@ -27,7 +24,7 @@ class Filling:
         forecast = self.forecast
         whole_s = forecast.seconds + forecast.decodes_s(len(sequences), sum([s.computed_tokens for s in sequences]))
         if whole_s > limit_s:
-            sequences = sorted(sequences, key=_served_step)
+            sequences = sorted(sequences, key=_turn)
         for sequence in sequences:
             kv_tokens = sequence.computed_tokens
             if whole_s > limit_s and forecast.seconds + forecast.decodes_s(1, kv_tokens) > limit_s:
@@ -53,3 +50,8 @@ class Filling:
         elif tokens:
             self.forecast.add_decodes(1, sequence.computed_tokens)
         return tokens
+
+
+def _turn(sequence: Sequence) -> tuple[int, int]:
+    """Orders by who was served longest ago, then by who has had less: by rank alone the first would have two turns to the others' one."""
+    return sequence.served_step, len(sequence.output_ids)

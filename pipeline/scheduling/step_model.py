@@ -29,6 +29,9 @@ HOLD = 1e-4
 LEAST_DOUBT = 0.25
 """A step counts as at most this much slower or faster than expected, or as twice the p95 of the errors, whichever is more."""
 
+MOST_MARGIN = 0.5
+"""Where steps vary by more than this, it is the machine that is unsteady, and smaller steps would not help."""
+
 
 class Load:
     """What a step computes, in the terms of the model.
@@ -75,7 +78,7 @@ class StepModel:
         self.known = False
         """Whether enough was seen to predict."""
         self.margin = 0.0
-        """By what share of the prediction 95 of 100 steps of late are slower at most."""
+        """By what share of the prediction 95 of 100 steps of late are slower at most; `MOST_MARGIN` where it is more."""
         self._products = [[0.0] * size for _ in range(size)]
         self._targets = [0.0] * size
         self._most = [0.0] * size
@@ -105,7 +108,7 @@ class StepModel:
             predicted_s = max(sum(map(mul, self.seconds, terms)), 1e-9)
             self._errors.add(measured_s / predicted_s - 1.0)
             self._distances.add(abs(1.0 - predicted_s / measured_s))
-            self.margin = max(self._errors.quantile(0.95), 0.0)
+            self.margin = _margin(self._errors)
             doubt = 1.0 + max(LEAST_DOUBT, 2.0 * self._distances.quantile(0.95))
             measured_s = min(max(measured_s, predicted_s / doubt), predicted_s * doubt)
         self._learn(terms, measured_s)
@@ -163,8 +166,12 @@ class StepModel:
         if len(model._products) != size or min(model.seconds) < 0.0:
             raise ValueError("it is not a step model")
         model.known = model.steps >= TRUSTED_AFTER_STEPS
-        model.margin = max(model._errors.quantile(0.95), 0.0) if len(model._errors) else 0.0
+        model.margin = _margin(model._errors)
         return model
+
+
+def _margin(errors: Window) -> float:
+    return min(max(errors.quantile(0.95), 0.0), MOST_MARGIN) if len(errors) else 0.0
 
 
 def _numbers(values: Sequence[Any], size: int | None = None) -> list[float]:
