@@ -22,16 +22,16 @@ class Filling:
     def decode(self, sequences: Seq[Sequence], limit_s: float = math.inf) -> None:
         """Puts in the decodes that keep the step within a limit; where not all do, those that were left out longest."""
         forecast = self.forecast
-        whole_s = forecast.seconds + forecast.decodes_s(len(sequences), sum([s.computed_tokens for s in sequences]))
-        if whole_s > limit_s:
-            sequences = sorted(sequences, key=_turn)
-        for sequence in sequences:
-            kv_tokens = sequence.computed_tokens
-            if whole_s > limit_s and forecast.seconds + forecast.decodes_s(1, kv_tokens) > limit_s:
+        if forecast.seconds + forecast.decodes_s(len(sequences), sum([s.computed_tokens for s in sequences])) <= limit_s:
+            put = [s for s in sequences if self.step.decode(s)]
+            forecast.add_decodes(len(put), sum([s.computed_tokens for s in put]))
+            return
+        for sequence in sorted(sequences, key=_turn):
+            if forecast.seconds + forecast.decodes_s(1, sequence.computed_tokens) > limit_s:
                 self.is_cut = True
                 return
             if self.step.decode(sequence):
-                forecast.add_decodes(1, kv_tokens)
+                forecast.add_decodes(1, sequence.computed_tokens)
 
     def prefill(self, sequence: Sequence, limit_s: float = math.inf) -> int:
         """Puts in as much of a prompt as keeps the step within a limit, if that is a piece worth its place; returns the tokens."""

@@ -88,6 +88,7 @@ class Scheduler:
         self._planned_s = now_s
         step = Step(self._steps, now_s, self._residents, self.waiting, self.budget)
         self.closed = self.policy.fill(step)
+        step.charge_decodes()
         self.preemptions_total += len(step.preempted)
         for sequence in step.batch.admitted:
             if sequence.salt is not None:

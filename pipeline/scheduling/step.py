@@ -3,6 +3,7 @@
 Whatever a policy does, blocks are conserved, the budget is kept, nobody is in a batch twice, and nobody in it is preempted.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from pipeline.scheduling.batch import Batch, Chunk
@@ -63,7 +64,9 @@ class Step:
                 return False
             self._residents.grow(sequence)
             self.batch.grown.append(sequence)
-        self._take(sequence)
+        self.batch.decodes.append(sequence)
+        sequence.served_step = self.number
+        self.tokens_left -= 1
         return True
 
     def prefills(self, lanes: Iterable[Lane] = Lane) -> Iterator[Sequence]:
@@ -115,29 +118,27 @@ class Step:
             self._admit(sequence)
         pending = sequence.pending_tokens
         if pending == 1:
-            self._take(sequence)
+            self.decode(sequence)
             return 1
         count = min(most_tokens, pending)
         if sequence.unscored_tokens > 0:
             count = min(count, SCORED_CHUNK_TOKENS)
         self.batch.prefills.append(Chunk(sequence, sequence.computed_tokens, count))
-        self._note(sequence, count)
+        sequence.served_step = self.number
+        self.tokens_left -= count
+        self.waiting.charge(sequence.lane, sequence.tenant, count)
         return count
+
+    def charge_decodes(self) -> None:
+        """Writes the decodes of the step on their tenants' accounts, all at once: there are many, and they decide nothing in it."""
+        for (lane, tenant), tokens in Counter([(s.lane, s.tenant) for s in self.batch.decodes]).items():
+            self.waiting.charge(lane, tenant, tokens)
 
     def why(self) -> Closed:
         """Names what keeps more out where no policy does."""
         if not self.tokens_left:
             return Closed.BUDGET
         return self.held_back or Closed.QUEUE_EMPTY
-
-    def _take(self, sequence: Sequence) -> None:
-        self.batch.decodes.append(sequence)
-        self._note(sequence, 1)
-
-    def _note(self, sequence: Sequence, tokens: int) -> None:
-        sequence.served_step = self.number
-        self.tokens_left -= tokens
-        self.waiting.charge(sequence, tokens)
 
     def _admit(self, sequence: Sequence) -> None:
         self.waiting.remove(sequence)

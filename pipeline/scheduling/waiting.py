@@ -54,9 +54,9 @@ class Waiting:
             del queues[sequence.tenant]
         self.tokens -= sequence.tokens
 
-    def charge(self, sequence: Sequence, tokens: int) -> None:
-        """Writes what is computed of a sequence on its tenant's account."""
-        self._accounts[sequence.lane].charge(sequence.tenant, tokens)
+    def charge(self, lane: Lane, tenant: str, tokens: int) -> None:
+        """Writes what is computed for a tenant on its account in a lane."""
+        self._accounts[lane].charge(tenant, tokens)
 
     def first(self, lane: Lane) -> Sequence | None:
         """Finds the next sequence of a lane."""
