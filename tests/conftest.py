@@ -1,16 +1,28 @@
 """Fixtures that every test may ask for."""
 
+import logging
 import os
 import secrets
 from collections.abc import Generator, Iterator
 
 import pytest
+import structlog
 
 # Before anybody imports torch: tiny models gain nothing from a second thread, and threads that wait for one another on busy cores lose most of them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from tests.broker import ExternalBroker, KafkaBroker, PrivateBrokers, complaints, delete_topics, require_kafka
+
+
+@pytest.fixture(autouse=True)
+def logs_as_they_were() -> Iterator[None]:
+    """Whoever sets up logging in this process writes to the standard error of one test, which the next one no longer has."""
+    handlers = logging.root.handlers[:]
+    yield
+    logging.root.handlers[:] = handlers
+    if structlog.is_configured():
+        structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
