@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
 
@@ -64,7 +64,7 @@ class Answers:
         inflight = self._register(candidate, deadline_s)
         inflight.reservation = reservation
         inflight.recording = None if candidate.cache_key is None else Recording(candidate.cache_key)
-        inflight.engine.add(inflight.key, inflight.job, inflight.lane, inflight.admitted_s)
+        inflight.engine.add(inflight.key, replace(inflight.job, deadline_s=deadline_s), inflight.lane, candidate.arrived_s)
         self.metrics.prompt_tokens.inc(inflight.job.prompt_tokens)
 
     def repeat(self, candidate: Candidate, stored: Stored) -> None:

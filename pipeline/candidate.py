@@ -17,6 +17,7 @@ class Candidate:
     """Everything that is known of a request before it is decided on.
 
     Attributes:
+        arrived_s: When it came into the reach of this worker, on the monotonic clock: perhaps in the middle of the step before.
         stored: The answer, where it is known already.
         cache_key: Under what the answer is to be kept, where it is.
     """
@@ -27,6 +28,7 @@ class Candidate:
     engine: Engine
     job: Job
     route: Route
+    arrived_s: float
     stored: Stored | None = None
     cache_key: bytes | None = None
 

@@ -44,6 +44,8 @@ class Intake:
     clock_s: Callable[[], float] = time.monotonic
     wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
     is_open: bool = True
+    _polled_s: float | None = None
+    """When the last poll returned: what comes with the next one arrives after it, or was held back in the log."""
     _candidates: list[Candidate] = field(default_factory=list)
     _names: set[tuple[str, str]] = field(default_factory=set)
 
@@ -51,9 +53,14 @@ class Intake:
         """Takes what has arrived, waiting up to `wait_s` for it. Polls also when nothing may be taken, since the group wants to see it."""
         self.admission.overload.survey(self.engines.values())
         self.assignments.hold(everything=not self._has_room())
-        for record in self.consumer.poll(wait_s, POLL_RECORDS):
+        records = self.consumer.poll(wait_s, POLL_RECORDS)
+        polled_s = self.clock_s()
+        longest_s = 0.0 if self._polled_s is None else polled_s - self._polled_s
+        for record in records:
             if self.assignments.owns(record.partition):
-                self._take(record)
+                age_s = (self.wall_ms() - record.timestamp_ms) / 1000  # by a foreign clock, so within what is possible here
+                self._take(record, polled_s - min(max(age_s, 0.0), longest_s))
+        self._polled_s = polled_s
         self._decide()
 
     def cancel_named(self) -> None:
@@ -66,7 +73,7 @@ class Intake:
     def _has_room(self) -> bool:
         return self.is_open and not self.answers.is_saturated() and not self.admission.overload.holds_back()
 
-    def _take(self, record: Record) -> None:
+    def _take(self, record: Record, arrived_s: float) -> None:
         origin = Origin(record.partition.topic, record.partition.number, record.offset)
         items = decode_requests(record.value, record.headers, origin, record.timestamp_ms, self.limits)
         if not self.assignments.ledger(record.partition).receive(record.offset, len(items)):
@@ -78,7 +85,7 @@ class Intake:
             if isinstance(item, Refusal):
                 self.answers.refuse(item, record, tenant)
             else:
-                self._consider(item, record, tenant)
+                self._consider(item, record, tenant, arrived_s)
 
     def _decide(self) -> None:
         if self._candidates:
@@ -86,14 +93,14 @@ class Intake:
             self._names.clear()
             self.admission.decide(candidates)
 
-    def _consider(self, request: Request, record: Record, tenant: str) -> None:
+    def _consider(self, request: Request, record: Record, tenant: str, arrived_s: float) -> None:
         if (tenant, request.custom_id) in self._names:  # its twin is before it in this poll
             self._decide()
         try:
             route = self.answers.routes.resolve(request.reply, tenant, self.answers.outbox.producer)
             if self._is_known(request, record, tenant, route):
                 return
-            candidate = self._candidate(request, record, tenant, route)
+            candidate = self._candidate(request, record, tenant, route, arrived_s)
         except PenstockError as error:
             is_dead = isinstance(error, (UnauthorizedReply, EngineError))
             self.answers.refuse(Refusal(error=error, origin=request.origin, reply=request.reply, dead_letter=is_dead), record, tenant)
@@ -118,17 +125,21 @@ class Intake:
             return True
         return False
 
-    def _candidate(self, request: Request, record: Record, tenant: str, route: Route) -> Candidate | None:
+    def _candidate(self, request: Request, record: Record, tenant: str, route: Route, arrived_s: float) -> Candidate | None:
         """Makes a request ready, the cheapest question first; None where it was turned away."""
         engine = self.engines.get(request.model)
         if engine is None:
             raise UnknownModel(f"no model of that name here; there is {', '.join(sorted(self.engines))}", param="model")
         if (blocked := self.admission.quotas.blocked(tenant, self.clock_s())) is not None:
-            self.answers.reject(blocked, Candidate(request=request, record=record, tenant=tenant, engine=engine, job=NOTHING, route=route))
+            self.answers.reject(
+                blocked, Candidate(request=request, record=record, tenant=tenant, engine=engine, job=NOTHING, route=route, arrived_s=arrived_s)
+            )
             return None
         key, stored = self._find_answer(request, tenant, engine)
         job = self._prepare(request, tenant, engine) if stored is None else stored.job
-        return Candidate(request=request, record=record, tenant=tenant, engine=engine, job=job, route=route, stored=stored, cache_key=key)
+        return Candidate(
+            request=request, record=record, tenant=tenant, engine=engine, job=job, route=route, arrived_s=arrived_s, stored=stored, cache_key=key
+        )
 
     def _find_answer(self, request: Request, tenant: str, engine: Engine) -> tuple[bytes | None, Stored | None]:
         cache = self.answers.cache

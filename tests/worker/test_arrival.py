@@ -1,0 +1,54 @@
+"""When a request counts as arrived: what the engine is told decides who still makes the target."""
+
+import time
+
+import pytest
+
+from pipeline.engine.base import Job, RequestKey
+from pipeline.engine.fake import FakeEngine
+from pipeline.scheduling.sequence import Lane
+
+
+class Listening(FakeEngine):
+    """Remembers what it was told of each request."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.arrived_s: list[float] = []
+        self.jobs: list[Job] = []
+
+    def add(self, key: RequestKey, job: Job, lane: Lane, now_s: float) -> None:
+        self.arrived_s.append(now_s)
+        self.jobs.append(job)
+        super().add(key, job, lane, now_s)
+
+
+def clocked(bench, monkeypatch, *, age_s: float):
+    """A worker 100 s after its start, at whose last poll, half a second ago, nothing had arrived; by its clock records are `age_s` old."""
+    worker = bench(Listening())
+    worker.run_until(lambda: worker.loop.is_ready)
+    clock = {"now_s": 1_000.0}
+    intake = worker.loop.intake
+    monkeypatch.setattr(intake, "clock_s", lambda: clock["now_s"])
+    worker.loop.step(time.monotonic())
+    clock["now_s"] = 1_000.5
+    reader = worker.transport.reader(intake.assignments.partitions)
+    worker.publish("a", prompt="x", max_tokens=2, headers={"deadline": str(time.time_ns() // 1_000_000 + 60_000)})
+    (record,) = reader.poll(5.0, 10)
+    monkeypatch.setattr(intake, "wall_ms", lambda: record.timestamp_ms + int(age_s * 1000))
+    worker.run_until(lambda: bool(worker.engine.arrived_s))
+    return worker.engine
+
+
+@pytest.mark.parametrize(("age_s", "arrived_s"), [(0.2, 1_000.3), (0.0, 1_000.5), (3_600.0, 1_000.0), (-3_600.0, 1_000.5)])
+def test_a_request_arrived_while_the_step_before_ran(bench, monkeypatch, age_s, arrived_s):
+    """It counts from its record's time; a foreign clock that is wrong, or a record that was held back, cannot move it before the last poll."""
+    engine = clocked(bench, monkeypatch, age_s=age_s)
+    assert engine.arrived_s[0] == pytest.approx(arrived_s, abs=1e-3)
+
+
+def test_the_engine_knows_the_deadline(bench, monkeypatch):
+    """On the monotonic clock."""
+    engine = clocked(bench, monkeypatch, age_s=0.0)
+    left_s = engine.jobs[0].deadline_s - time.monotonic()
+    assert 50.0 < left_s < 60.1
