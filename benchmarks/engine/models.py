@@ -60,11 +60,12 @@ def folder_of(name: str, dtype: str) -> Path:
         return TINY
     folder = CACHE / f"{name}-{dtype}"
     if not (folder / "config.json").exists():
-        _make(SHAPES[name], dtype, folder)
+        make(SHAPES[name], dtype, folder)
     return folder
 
 
-def _make(shape: Shape, dtype: str, folder: Path) -> None:
+def make(shape: Shape, dtype: str, folder: Path) -> None:
+    """Writes a model of random weights, always the same, into a folder."""
     import torch  # noqa: PLC0415 -- only who makes weights pays for the import
     from transformers import AutoConfig, AutoModelForCausalLM  # noqa: PLC0415
 

@@ -57,6 +57,8 @@ class Adaptive:
         self._unseen: list[Sequence] = []
         self._begun: dict[Sequence, tuple[float, float]] = {}
         """Live sequences without a token yet: when a plan first saw them, and the time that flex work had taken by then."""
+        self._streams: dict[Sequence, float] = {}
+        """Live sequences with a token, and the time that flex work had taken by their first."""
         self._firsts: list[Sequence] = []
 
     def expected_tokens(self, sequence: Sequence) -> int:
@@ -77,6 +79,7 @@ class Adaptive:
         self._pace.pass_time(step.now_s)
         self._begun.update((sequence, (step.now_s, self._flex_s)) for sequence in self._unseen)
         self._unseen.clear()
+        self._defer_lost(step)
         self._forecast = Forecast(self.model)
         filling = Filling(step, self._forecast)
         aged = self._patience.aged(step)
@@ -89,7 +92,8 @@ class Adaptive:
             _serve_aged(filling, sequence)
         limit_s = self._prefill_live(filling, self._plan_for(self._pace.stream_limit_s) if live else math.inf)
         self._live_s = self._forecast.seconds
-        limit_s = min(limit_s, max(self._plan_for(self._pace.arrival_limit_s), LEAST_WORK * self.model.fixed_s))
+        flex_limit_s = min(self._pace.arrival_limit_s, self._pace.flex_limit_s if live else math.inf)
+        limit_s = min(limit_s, max(self._plan_for(flex_limit_s), LEAST_WORK * self.model.fixed_s))
         filling.decode(flex, limit_s)
         for sequence in step.prefills((Lane.FLEX,)):
             filling.prefill(sequence, limit_s)
@@ -116,6 +120,7 @@ class Adaptive:
                 continue  # more of its prompt is to come
             ended_s = sequence.first_token_s = started_s + measured_s
             seen_s, flex_s = self._begun.pop(sequence)
+            self._streams[sequence] = self._flex_s
             self._pace.observe_first_token(ended_s - sequence.arrived_s, ended_s - seen_s - (self._flex_s - flex_s))
 
     def end(self, sequence: Sequence, now_s: float) -> None:
@@ -125,8 +130,19 @@ class Adaptive:
         if sequence.state is State.RUNNING:
             self._lengths.observe(sequence)
         gaps = len(sequence.output_ids) - 2  # between its first token and the last one before this step
-        if gaps > 0 and sequence.first_token_s is not None:
-            self._pace.observe_stream((now_s - sequence.first_token_s) / gaps)
+        flex_s = self._streams.pop(sequence, None)
+        if gaps > 0 and flex_s is not None and sequence.first_token_s is not None:
+            streamed_s = now_s - sequence.first_token_s
+            self._pace.observe_stream(streamed_s / gaps, (streamed_s - (self._flex_s - flex_s)) / gaps)
+
+    def _defer_lost(self, step: Step) -> None:
+        """Puts those who will miss their target whatever is done behind those who need not, for as long as one without a target would wait."""
+        if self._targets.ttft_s is None:
+            return
+        for sequence in step.waiting.heads(LIVE):
+            latest_s = sequence.arrived_s + HORIZON_S
+            if sequence.urgency[0] < latest_s and self._pace.is_lost(sequence.arrived_s, self.model.fixed_s):
+                step.waiting.defer(sequence, latest_s)
 
     def _plan_for(self, limit_s: float) -> float:
         """Tells what a step may be predicted to take so that it takes no longer than a limit in 95 of 100 cases."""

@@ -6,7 +6,11 @@ work, is observed: it is more where requests come in bursts and wait for each ot
 than a few of a hundred would miss the target, and flex work fills that and no less. Before there was live work it is taken to need
 nothing.
 
-What the calculation misses is trimmed: where the observed p95 breaks a target, the limit falls by a third; it recovers in a second.
+Who would be late on an engine of his own is nobody's reason to hold back: his wait is not flex work's fault. The more there are of
+them, the fewer others may be late, down to `LEAST_MISSES`; so an overload of live work costs flex work its place, and not its life.
+
+What the calculation misses is trimmed: where the observed p95 breaks a target on account of flex work, what flex work may fill falls
+by a third; it recovers in a second. Live work is never trimmed: held back, it would be later still.
 """
 
 import math
@@ -18,11 +22,13 @@ AIM = 0.92
 """The part of a target that is planned for; the rest is for what happens outside of a step."""
 MISSES = 0.03
 """Share of live requests that may miss a target by the plan; what is measured is the 0.05 that a p95 leaves."""
+LEAST_MISSES = 0.01
+"""That share where more than `MISSES` would be late on an engine of their own."""
 OBSERVED = 256
 """Live requests whose needs are remembered."""
 JUDGED = 64
 """Live requests that the observed p95 is taken of."""
-POINTS = 16
+POINTS = 50
 """Quantiles that stand for what was observed."""
 TRIM, LEAST_TRIM, RECOVERY_S = 0.7, 0.1, 1.0
 
@@ -43,29 +49,39 @@ class Pace:
         self._needs = Window(OBSERVED)
         self._first_tokens = Window(JUDGED)
         self._streams = Window(JUDGED)
-        self._trim = 1.0
+        self._arrival_trim = self._stream_trim = 1.0
         self._now_s = -math.inf
         self._arrival_limit_s = math.inf if targets.ttft_s is None else longest_step_s(targets.ttft_s * AIM, [0.0])
 
     def pass_time(self, now_s: float) -> None:
         """Recovers from what was trimmed."""
-        if self._trim < 1.0:
-            self._trim = min(self._trim + (now_s - self._now_s) / RECOVERY_S, 1.0)
+        recovered = (now_s - self._now_s) / RECOVERY_S
+        self._arrival_trim = min(self._arrival_trim + recovered, 1.0)
+        self._stream_trim = min(self._stream_trim + recovered, 1.0)
         self._now_s = now_s
 
     @property
     def stream_limit_s(self) -> float:
         """The longest step while a live stream runs."""
-        return math.inf if self._targets.tpot_s is None else self._targets.tpot_s * AIM * self._trim
+        return math.inf if self._targets.tpot_s is None else self._targets.tpot_s * AIM
+
+    @property
+    def flex_limit_s(self) -> float:
+        """The longest step that flex work may fill while a live stream runs."""
+        return self.stream_limit_s * self._stream_trim
 
     @property
     def arrival_limit_s(self) -> float:
         """The longest step that flex work may fill, for the sake of live requests that may come."""
-        return self._arrival_limit_s * self._trim
+        return self._arrival_limit_s * self._arrival_trim
 
     def slack_s(self, arrived_s: float) -> float:
         """Tells how long a live request that arrived then can still wait for its first token; less than 0 where the target is missed."""
         return math.inf if self._targets.ttft_s is None else arrived_s + self._targets.ttft_s * AIM - self._now_s
+
+    def is_lost(self, arrived_s: float, needs_s: float) -> bool:
+        """Tells whether a live request that arrived then misses its target even if it now gets what it needs."""
+        return self._targets.ttft_s is not None and self._now_s + needs_s > arrived_s + self._targets.ttft_s
 
     def observe_first_token(self, wait_s: float, needed_s: float) -> None:
         """Learns how long a live request waited for its first token, and how long it would have without flex work from the time it was seen."""
@@ -73,25 +89,36 @@ class Pace:
             return
         self._needs.add(needed_s)
         self._arrival_limit_s = longest_step_s(target_s * AIM, [self._needs.quantile((i + 0.5) / POINTS) for i in range(POINTS)])
-        self._judge(self._first_tokens, wait_s / target_s)
+        if needed_s <= target_s and _is_broken(self._first_tokens, wait_s / target_s):
+            self._arrival_trim = max(self._arrival_trim * TRIM, LEAST_TRIM)
 
-    def observe_stream(self, tpot_s: float) -> None:
-        """Learns how far apart the tokens of a live stream were."""
-        if (target_s := self._targets.tpot_s) is not None:
-            self._judge(self._streams, tpot_s / target_s)
+    def observe_stream(self, tpot_s: float, alone_tpot_s: float) -> None:
+        """Learns how far apart the tokens of a live stream were, and how far they would have been without flex work."""
+        if (target_s := self._targets.tpot_s) is None or alone_tpot_s > target_s:
+            return
+        if _is_broken(self._streams, tpot_s / target_s):
+            self._stream_trim = max(self._stream_trim * TRIM, LEAST_TRIM)
 
-    def _judge(self, seen: Window, ratio: float) -> None:
-        seen.add(ratio)
-        if ratio > 1.0 and seen.quantile(0.95) > 1.0:
-            self._trim = max(self._trim * TRIM, LEAST_TRIM)
+
+def _is_broken(seen: Window, ratio: float) -> bool:
+    """Notes what a request got, relative to its target; tells whether it breaks it, and the p95 does."""
+    seen.add(ratio)
+    return ratio > 1.0 and seen.quantile(0.95) > 1.0
 
 
 def longest_step_s(target_s: float, needs_s: list[float]) -> float:
-    """Finds the longest step beside which `MISSES` of requests with these needs miss a target, if they arrive anywhere in it."""
-    slacks_s = [max(target_s - need_s, 0.0) for need_s in needs_s]
+    """Finds the longest step on account of which `MISSES` of requests with these needs miss a target, if they arrive anywhere in it.
+
+    Where nobody can be on time, that is none.
+    """
+    slacks_s = [target_s - need_s for need_s in needs_s if need_s < target_s]
+    if not slacks_s:
+        return 0.0
+    lost = 1.0 - len(slacks_s) / len(needs_s)
+    most_missed = max(MISSES - lost, LEAST_MISSES) * len(needs_s)
     low_s, high_s = 0.0, target_s * 1.1
     for _ in range(12):
         step_s = (low_s + high_s) / 2
-        missed = sum(max(step_s - slack_s, 0.0) for slack_s in slacks_s) / step_s / len(slacks_s)
-        low_s, high_s = (step_s, high_s) if missed <= MISSES else (low_s, step_s)
+        missed = sum([max(step_s - slack_s, 0.0) for slack_s in slacks_s]) / step_s
+        low_s, high_s = (step_s, high_s) if missed <= most_missed else (low_s, step_s)
     return low_s

@@ -237,3 +237,47 @@ def test_the_longest_step_leaves_few_who_miss():
     late = sum(draw.random() * step_s + draw.choice(needs_s) > 0.2 for _ in range(20_000)) / 20_000
     assert 0.02 < late < 0.04
     assert longest_step_s(0.1, [0.2]) < 0.01
+
+
+def test_who_would_be_late_anyway_does_not_hold_flex_work_back_for_ever():
+    """The step shrinks where some miss the target by themselves, but stays what the others can bear."""
+    on_time = [0.05] * 80
+    step_s = longest_step_s(0.2, on_time)
+    with_lost_s = longest_step_s(0.2, on_time + [1.0] * 20)
+    assert 0.15 <= with_lost_s < step_s
+
+
+def overloaded(targets: Targets) -> tuple[int, float]:
+    """Twice the live work that fits, for ten seconds: how many began within 100 ms, and tokens per second."""
+    machine, draw, arrived, next_s = Machine(adaptive(targets)), Random(0), {}, [0.0]
+
+    def arrive() -> None:
+        while next_s[0] <= machine.now_s:
+            arrived[machine.send(1 + draw.randrange(80), 1 + draw.randrange(30), arrived_s=next_s[0]).key] = next_s[0]
+            next_s[0] += draw.expovariate(60.0)
+        while machine.scheduler.waiting.counts()[Lane.FLEX] < 16:
+            machine.send(50, 30, Lane.FLEX)
+
+    machine.run(10.0, arrive)
+    return sum(first_s - arrived[key] <= 0.1 for key, first_s in machine.first_s.items() if key in arrived), machine.tokens / machine.now_s
+
+
+def test_an_overload_of_live_work_feeds_on_neither_its_own_targets_nor_the_throughput():
+    """Targets that nobody can meet for all do not make it worse for those who can be on time: they go first."""
+    on_time, tokens_s = overloaded(Targets(ttft_s=0.1, tpot_s=0.03))
+    aimless_on_time, aimless_tokens_s = overloaded(Targets())
+    assert on_time > 2 * aimless_on_time
+    assert tokens_s > 0.85 * aimless_tokens_s
+
+
+def test_who_lost_his_target_waits_no_longer_than_one_without():
+    """Overtaken by those who can be on time, yet served within the horizon."""
+    machine, next_s, keys = Machine(adaptive(Targets(ttft_s=0.1), max_sequences=4)), [0.0], []
+
+    def arrive() -> None:
+        while next_s[0] <= machine.now_s:
+            keys.append((machine.send(40, 8, arrived_s=next_s[0]).key, next_s[0]))
+            next_s[0] += 1 / 60
+
+    machine.run(20.0, arrive)
+    assert all(machine.first_s[key] - arrived_s < 12.0 for key, arrived_s in keys if arrived_s < 7.0)
