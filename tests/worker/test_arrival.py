@@ -32,10 +32,16 @@ def clocked(bench, monkeypatch, *, age_s: float):
     monkeypatch.setattr(intake, "clock_s", lambda: clock["now_s"])
     worker.loop.step(time.monotonic())
     clock["now_s"] = 1_000.5
-    reader = worker.transport.reader(intake.assignments.partitions)
+    poll = intake.consumer.poll
+
+    def watched(wait_s: float, most: int):
+        records = poll(wait_s, most)
+        if records:
+            monkeypatch.setattr(intake, "wall_ms", lambda: records[0].timestamp_ms + int(age_s * 1000))
+        return records
+
+    monkeypatch.setattr(intake.consumer, "poll", watched)
     worker.publish("a", prompt="x", max_tokens=2, headers={"deadline": str(time.time_ns() // 1_000_000 + 60_000)})
-    (record,) = reader.poll(5.0, 10)
-    monkeypatch.setattr(intake, "wall_ms", lambda: record.timestamp_ms + int(age_s * 1000))
     worker.run_until(lambda: bool(worker.engine.arrived_s))
     return worker.engine
 
