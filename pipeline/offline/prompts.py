@@ -30,6 +30,7 @@ class Ask:
     Attributes:
         row: Its place in the shard.
         request: What the model is asked.
+        fields: Its body, as JSON has it.
         text: What the prompt begins with, for those that begin alike.
         size: Length of the prompt, in characters; good enough to sort by.
         digest: The same for rows that get the same answer for sure; None where answers are drawn.
@@ -37,6 +38,7 @@ class Ask:
 
     row: int
     request: Request
+    fields: Mapping[str, Any]
     text: str
     size: int
     digest: bytes | None
@@ -110,7 +112,7 @@ class Asking:
             reply=ReplyAddress(custom_id=name, correlation_id=name, stream=False),
             timestamp_ms=0,
         )
-        return Ask(row=place, request=request, text=text[:HEAD_CHARACTERS], size=len(text), digest=digest)
+        return Ask(row=place, request=request, fields=fields, text=text[:HEAD_CHARACTERS], size=len(text), digest=digest)
 
     def _of_messages(self, messages: list[dict[str, Any]]) -> tuple[dict[str, Any], str]:
         """A body's fields, and the text that they hold."""
