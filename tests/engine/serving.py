@@ -7,7 +7,9 @@ from typing import Any
 
 from pipeline.engine.base import Engine, StepOutput
 from pipeline.engine.loading import build
+from pipeline.engine.planning import Planning
 from pipeline.engine.vocabulary import Vocabulary
+from pipeline.scheduling.policy import Policy
 from pipeline.scheduling.sequence import Lane
 from pipeline.settings import EngineSettings, ModelSettings
 from schemas.errors import PenstockError
@@ -18,10 +20,11 @@ from schemas.request import Endpoint, Request, parse_body
 SMALL = EngineSettings(max_sequences=4, token_budget=16, block_tokens=4, kv_cache_mib=4, threads=1)
 
 
-def engine_of(network: Any, tokenizer: Any = None, settings: EngineSettings = SMALL) -> Any:
+def engine_of(network: Any, tokenizer: Any = None, settings: EngineSettings = SMALL, policy: Policy | None = None) -> Any:
     """An engine over a copy of a model in memory: what is served is rewritten."""
     network = copy.deepcopy(network)
-    return build(network, None if tokenizer is None else Vocabulary(tokenizer), ModelSettings(name="tiny", source="tiny"), settings)
+    vocabulary = None if tokenizer is None else Vocabulary(tokenizer)
+    return build(network, vocabulary, ModelSettings(name="tiny", source="tiny"), settings, Planning(policy=policy))
 
 
 def request(endpoint: Endpoint, **body: Any) -> Request:

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.engine.attention.decode import decode_kernel
-from pipeline.engine.attention.decoding import can_decode, decode
+from pipeline.engine.attention.decoding import decode, find_kernel
 from pipeline.engine.attention.hook import Form
-from pipeline.engine.attention.paged import LayerShape, _decode, _LayerCache
+from pipeline.engine.attention.paged import LayerShape, _LayerCache
+from pipeline.engine.attention.plain import decode_plainly
 from pipeline.engine.attention.step import AttentionStep, DecodeBucket
 
 LENGTHS = (41, 33, 32, 9, 8, 1)
@@ -37,8 +37,8 @@ def compared(layer, step, query, form):
     """What the kernel computes, and what torch does."""
     out = torch.full((query.shape[1] + 2, query.shape[0], layer.values.shape[-1]), torch.inf, dtype=query.dtype)
     with torch.inference_mode():
-        decode(layer.keys, layer.values, step.decodes(), query, form, out)
-        expected = torch.cat([_decode(layer, bucket, query, form) for bucket in step.buckets])
+        decode(find_kernel(layer.keys, layer.values, len(query)), layer.keys, layer.values, step.decodes(), query, form, out)
+        expected = torch.cat([decode_plainly(layer.keys, layer.values, bucket, query, form) for bucket in step.buckets])
     assert out[len(LENGTHS) :].isinf().all(), "only the decodes' places are written"
     return out[: len(LENGTHS)].float(), expected.float()
 
@@ -86,7 +86,7 @@ def test_what_the_work_is_split_into_changes_nothing():
     outs = []
     for workers in (1, 2, 50):
         out = torch.empty(len(LENGTHS), 4, 6)
-        decode_kernel(2, 8, 6)(
+        find_kernel(layer.keys, layer.values, 4)(
             query.numpy(),
             layer.keys.flatten(1, 2).numpy(),
             layer.values.flatten(1, 2).numpy(),
@@ -108,7 +108,8 @@ def test_what_the_work_is_split_into_changes_nothing():
 
 def test_other_caches_are_left_to_torch():
     """The kernel knows float32 and bfloat16 in main memory."""
-    assert can_decode(torch.empty(0))
-    assert can_decode(torch.empty(0, dtype=torch.bfloat16))
-    assert not can_decode(torch.empty(0, dtype=torch.float16))
-    assert not can_decode(torch.empty(0, device="meta"))
+    cache = torch.empty(2, 1, 4, 8)
+    assert find_kernel(cache, cache, 4) is not None
+    assert find_kernel(cache.bfloat16(), cache.bfloat16(), 4) is not None
+    assert find_kernel(cache.half(), cache.half(), 4) is None
+    assert find_kernel(cache.to("meta"), cache.to("meta"), 4) is None

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.scheduling.policy import FirstCome
 from pipeline.scheduling.sequence import Lane
 from pipeline.settings import EngineSettings
 from schemas.events import FinishReason
@@ -80,8 +81,9 @@ def test_neither_arrivals_nor_lanes_nor_preemptions_nor_cancels_change_an_output
 
 
 def test_a_small_cache_forces_preemption_and_nobody_notices():
-    """Three growing sequences in room for two: somebody is preempted and computes again, and each output is whole."""
-    engine = engine_of(wide_model(), settings=EngineSettings(max_sequences=3, token_budget=64, block_tokens=8, kv_cache_mib=1))
+    """Three growing sequences in room for two, let in without a reserve: somebody is preempted and computes again, and each output is whole."""
+    settings = EngineSettings(max_sequences=3, token_budget=64, block_tokens=8, kv_cache_mib=1)
+    engine = engine_of(wide_model(), settings=settings, policy=FirstCome())
     answers = ids_of(engine, [completion(PROMPTS[i], max_tokens=24) for i in (2, 3, 7)])
     assert answers == [alone(i, 24) for i in (2, 3, 7)]
     assert engine.stats().preemptions_total > 0
@@ -128,14 +130,18 @@ def test_priority_is_served_before_flex():
     engine = engine_of(wide_model(), settings=EngineSettings(max_sequences=1, token_budget=64))
     order = []
     requests = [completion(PROMPTS[3], max_tokens=8), completion(PROMPTS[2], max_tokens=8)]
-    for key, lane in enumerate((Lane.FLEX, Lane.PRIORITY)):
-        engine.add(key, engine.prepare(requests[key]), lane, float(key))
-        engine.step(float(key))
     tokens: dict[int, list[int]] = {0: [], 1: []}
-    while engine.has_work():
-        for output in engine.step(2.0):
+
+    def step(now_s: float) -> None:
+        for output in engine.step(now_s):
             tokens[output.key] += output.token_ids
             if output.finish_reason:
                 order.append(output.key)
+
+    for key, lane in enumerate((Lane.FLEX, Lane.PRIORITY)):
+        engine.add(key, engine.prepare(requests[key]), lane, float(key))
+        step(float(key))
+    while engine.has_work():
+        step(2.0)
     assert order == [1, 0]
     assert tokens[1] == alone(2, 8)

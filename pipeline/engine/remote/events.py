@@ -12,7 +12,8 @@ class EventReader:
     """Feed it what arrives; it gives the data of every event that is complete."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._begun: list[bytes] = []  # pieces of a line without an end: joined once, however many there are
+        self._begun_bytes = 0
         self._data: list[bytes] = []
         self._data_bytes = 0
 
@@ -22,11 +23,16 @@ class EventReader:
         Raises:
             EngineError: One event is larger than any that means well.
         """
-        *lines, self._rest = (self._rest + received).split(b"\n")
+        *lines, rest = received.split(b"\n")
+        if lines:
+            lines[0] = b"".join((*self._begun, lines[0]))
+            self._begun, self._begun_bytes = [], 0
+        self._begun.append(rest)
+        self._begun_bytes += len(rest)
         for line in lines:
             if (data := self._line(line.removesuffix(b"\r"))) is not None:
                 yield data
-        if len(self._rest) + self._data_bytes > MAX_EVENT_BYTES:
+        if self._begun_bytes + self._data_bytes > MAX_EVENT_BYTES:
             raise EngineError("the server behind this model sent an event that never ends")
 
     def _line(self, line: bytes) -> bytes | None:
