@@ -109,6 +109,7 @@ def start_worker(settings: Settings, model: ModelSettings, directory: Path) -> s
     environment = os.environ | {
         "PENSTOCK_KAFKA__BOOTSTRAP_SERVERS": settings.kafka.bootstrap_servers,
         "PENSTOCK_DATA_DIR": str(directory),
+        "PENSTOCK_ENGINE__COMPILE": "before",  # the steady state is what is measured
         "PENSTOCK_HTTP__PORT": "0",
         "PENSTOCK_LOG__LEVEL": "WARNING",
     }

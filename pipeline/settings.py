@@ -56,6 +56,13 @@ class EngineKind(StrEnum):
     FAKE = "fake"
 
 
+class KernelCompiling(StrEnum):
+    """When a worker compiles kernels that are not on disk yet."""
+
+    BACKGROUND = "background"
+    BEFORE = "before"
+
+
 class Dialect(StrEnum):
     """Which fields a remote server takes: OpenAI's own, or vLLM's too, with which it also returns token ids."""
 
@@ -160,6 +167,10 @@ class EngineSettings(Group):
     kv_cache_mib: int | None = Field(default=None, ge=1, description="KV cache; unset: what max_sequences need, within half the free memory")
     context_tokens: int | None = Field(default=None, ge=1, description="longest prompt and output together; unset: the model's own")
     threads: int | None = Field(default=None, ge=1, description="compute threads; unset: the cores that there are, one for small models")
+    compile: KernelCompiling = Field(
+        default=KernelCompiling.BACKGROUND,
+        description="kernels not on disk yet: background: a worker serves at once, and faster when they are there; before: it waits for them",
+    )
     prefix_cache: bool = Field(default=True, description="keep what was computed for prompts that begin alike, for each tenant by itself")
     attempts: int = Field(default=2, ge=1, le=10, description="how often a request that fails in the engine is tried")
     max_wait_ms: int = Field(default=5, ge=0, le=1_000, description="longest wait of a text to be embedded or classified for company in its step")

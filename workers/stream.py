@@ -20,6 +20,7 @@ from pipeline.delivery.outbox import Outbox
 from pipeline.delivery.requests import Requests
 from pipeline.delivery.routes import Routes
 from pipeline.engine.base import Engine
+from pipeline.engine.kernels import KERNELS
 from pipeline.engine.load_error import LoadError
 from pipeline.engine.selection import engine_settings, open_engine
 from pipeline.intake import Intake
@@ -52,7 +53,8 @@ def main(settings: Settings) -> int:
     lifecycle = Lifecycle()
     lifecycle.listen()
     try:
-        Worker(settings, lifecycle).run()
+        with KERNELS.compiling(settings.engine.compile):
+            Worker(settings, lifecycle).run()
     except (BadConfiguration, LoadError) as error:
         log.error("bad_configuration", detail=str(error))
         return EXIT_CONFIG

@@ -1,7 +1,7 @@
-"""Compiling kernels with numba, and the threads that these and torch run on.
+"""Compiling kernels with numba, and keeping them on disk.
 
-Both use one pool: numba's OpenMP layer finds the OpenMP library that torch has loaded. Where that layer cannot be loaded,
-kernels run on one thread; numba's other layers would bring a pool of their own, or end the process when two engines meet.
+A kernel is one function for one signature, so that it is known before its first call what there is to compile; nothing is
+compiled behind a caller's back. No tensor library is needed for it.
 """
 
 import hashlib
@@ -9,25 +9,25 @@ import os
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import cache
-from importlib import import_module
 from pathlib import Path
-from typing import Any
+from threading import Lock
+from typing import Any, NamedTuple
 
 import numba
-import torch
+from numba.core.caching import FunctionCache
+
+from pipeline.engine.forms import CannotKeep
 
 FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
 """Sums in any order; but NaN stays NaN, for the engine tells by it that a sequence failed."""
 
-try:
-    import_module("numba.np.ufunc.omppool")
-except ImportError:
-    IS_PARALLEL = False
-else:
-    IS_PARALLEL = True
-    numba.config.THREADING_LAYER = "omp"
-
 Kernel = Callable[..., None]
+
+SHARED = (Path(__file__), Path(__file__).parent / "attention" / "arithmetic.py")
+"""Sources that kernels of any package are made of."""
+
+CACHE_DIR: str = numba.config.CACHE_DIR
+_config_lock = Lock()
 
 
 def inlined(function: Any) -> Any:
@@ -35,50 +35,71 @@ def inlined(function: Any) -> Any:
     return numba.njit(forceinline=True, fastmath=FASTMATH, error_model="numpy")(function)
 
 
-def kernel(function: Any) -> Kernel:
-    """A kernel, compiled at its first call and kept on disk where there is a folder for it.
+class Definition(NamedTuple):
+    """What there is to compile.
 
-    What the function takes from around it must be plain numbers: they are constants to the compiler, and tell kept kernels apart.
+    Attributes:
+        function: What it takes from around it must be plain numbers: they are constants to the compiler, and tell kept kernels apart.
+        signature: Numba's types of its arguments.
+        is_parallel: Whether its `prange` runs on several threads. That takes nearly twice as long to compile.
     """
-    options: dict[str, Any] = {"parallel": IS_PARALLEL, "fastmath": FASTMATH, "nogil": True, "error_model": "numpy"}
-    try:
-        with _kept_in(_folder(Path(function.__code__.co_filename).parent)):
-            made: Kernel = numba.njit(cache=True, **options)(function)
-    except (RuntimeError, OSError):  # nothing can be written there
-        made = numba.njit(**options)(function)
-    return made
 
+    function: Any
+    signature: tuple[Any, ...]
+    is_parallel: bool
 
-def use_threads(threads: int) -> None:
-    """Sets the number of compute threads of torch, and of the kernels that this thread calls."""
-    if torch.get_num_threads() != threads:
-        torch.set_num_threads(threads)
-    if numba.get_num_threads() != (own := min(threads, numba.config.NUMBA_NUM_THREADS)):
-        numba.set_num_threads(own)
+    def is_kept(self) -> bool:
+        """Tells whether it lies on disk, compiled.
 
+        Raises:
+            CannotKeep: Nothing can lie there.
+        """
+        with _kept_in(self._folder()):
+            return FunctionCache(self.function).load_overload(self.signature, self._dispatcher(is_kept=False).targetctx) is not None
 
-def workers() -> int:
-    """How many ways a kernel splits its work."""
-    count: int = numba.get_num_threads()
-    return count
+    def compiled(self) -> Kernel:
+        """Compiles it within seconds, or takes it from disk within a tenth of one. It is kept where there is a folder for it."""
+        try:
+            with _kept_in(self._folder()):
+                made = self._dispatcher(is_kept=True)
+        except CannotKeep:
+            made = self._dispatcher(is_kept=False)
+        made.compile(self.signature)
+        made.disable_compile()
+        kernel: Kernel = made
+        return kernel
+
+    def _dispatcher(self, *, is_kept: bool) -> Any:
+        make = numba.njit(parallel=self.is_parallel, fastmath=FASTMATH, nogil=True, error_model="numpy", cache=is_kept)
+        return make(self.function)
+
+    def _folder(self) -> Path:
+        folder = _home(Path(self.function.__code__.co_filename).parent) / ("parallel" if self.is_parallel else "serial")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CannotKeep(f"{folder}: {error.strerror}") from None
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise CannotKeep(f"{folder}: not writable")
+        return folder
 
 
 @cache
-def _folder(sources: Path) -> str:
+def _home(sources: Path) -> Path:
     """Where the kernels of a package are kept: apart for each version of its sources, for numba looks at one file's date only."""
-    if numba.config.CACHE_DIR:
-        return str(numba.config.CACHE_DIR)
     digest = hashlib.sha256()
-    for file in [Path(__file__), *sorted(sources.glob("*.py"))]:
+    for file in [*SHARED, *sorted(sources.glob("*.py"))]:
         digest.update(file.read_bytes())
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return str(home / "penstock" / "kernels" / digest.hexdigest()[:16])
+    kept = Path(CACHE_DIR) if CACHE_DIR else home / "penstock" / "kernels"
+    return kept / digest.hexdigest()[:16]
 
 
 @contextmanager
-def _kept_in(folder: str) -> Generator[None]:
-    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, folder
-    try:
-        yield
-    finally:
-        numba.config.CACHE_DIR = before
+def _kept_in(folder: Path) -> Generator[None]:
+    with _config_lock:  # numba has one folder for all
+        numba.config.CACHE_DIR = str(folder)
+        try:
+            yield
+        finally:
+            numba.config.CACHE_DIR = CACHE_DIR

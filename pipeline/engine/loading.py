@@ -27,6 +27,7 @@ from pipeline.engine.sampler import Sampler
 from pipeline.engine.serial import verification as serial_verification
 from pipeline.engine.serial.execution import SerialExecution
 from pipeline.engine.sizing import MIB, choose_context, plan_cache
+from pipeline.engine.threads import use_threads
 from pipeline.engine.vocabulary import Vocabulary
 from pipeline.scheduling.blocks import BlockPool
 from pipeline.scheduling.scheduler import Scheduler
@@ -97,6 +98,7 @@ def build(
     info = reading.describe(network, model, vocabulary=_vocabulary_size(network), context_tokens=size.context_tokens)
     weights_mib = _weights_mib(network)
     proof = verification.Proof(network, vocabulary=info.vocabulary, context_tokens=size.context_tokens, source=source)
+    use_threads(threads)  # kernels are compiled for one or for several
     rewritten = rewrite(network, network.dtype, network.device)
     runner = Runner(network, attention, vocabulary=info.vocabulary, threads=threads)
     packer = Packer(

@@ -5,8 +5,8 @@ from torch import Tensor, nn
 
 from pipeline.engine.attention.hook import answering
 from pipeline.engine.attention.paged import PagedAttention
-from pipeline.engine.compilation import use_threads
 from pipeline.engine.packing import PackedBatch
+from pipeline.engine.threads import use_threads
 
 
 class Runner:

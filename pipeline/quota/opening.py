@@ -3,7 +3,6 @@
 from functools import partial
 
 from pipeline.quota.limiter import Limiter, LocalLimiter, Rate, Rates
-from pipeline.quota.shared import SharedLimiter
 from pipeline.settings import RateLimitSettings, RateSettings
 from pipeline.telemetry import Metrics
 
@@ -21,7 +20,8 @@ def open_limiter(settings: RateLimitSettings, prefix: str, metrics: Metrics) -> 
     is_limited = rates.default.is_limited or any(rate.is_limited for rate in rates.tenants.values())
     if settings.redis_url is None or not is_limited:
         return local
-    from pipeline.quota.store import RedisStore  # noqa: PLC0415 -- a client that few deployments need
+    from pipeline.quota.shared import SharedLimiter  # noqa: PLC0415 -- a client that few deployments need
+    from pipeline.quota.store import RedisStore  # noqa: PLC0415 -- likewise
 
     timeout_s = settings.redis_timeout_ms / 1000
     connect = partial(RedisStore.connect, settings.redis_url.get_secret_value(), rates, prefix=prefix, timeout_s=timeout_s)

@@ -3,13 +3,10 @@
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import torch
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
-from torch import Tensor
 
 from pipeline.engine.compilation import inlined
 
@@ -19,12 +16,6 @@ LN2_LOW = np.float32(-2.12194440e-4)
 LOWEST = np.float32(-87.0)
 HALF = np.float32(0.5)
 ONE = np.float32(1.0)
-
-
-def numbers(tensor: Tensor) -> npt.NDArray[Any]:
-    """The memory of a tensor as an array: float32 as it is, bfloat16 as uint16."""
-    array: npt.NDArray[Any] = (tensor.view(torch.uint16) if tensor.dtype is torch.bfloat16 else tensor).numpy()
-    return array
 
 
 def _as_float32(typing_context: Any, bits: Any) -> Any:  # noqa: ARG001 -- numba's protocol

@@ -4,33 +4,40 @@ Work is split by (sequence, KV head); the query heads of the group share what is
 group and the dtype, within seconds.
 """
 
-from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import prange
+from numba import prange, types
 
 from pipeline.engine.attention.arithmetic import exp, load, prefetch
-from pipeline.engine.compilation import Kernel, inlined, kernel
+from pipeline.engine.compilation import Definition, inlined
+from pipeline.engine.forms import Form
 
 VECTOR_NUMBERS = 16
 """Widths that are multiples of this get a kernel of their own."""
 
 
-def decode_kernel(group: int, key_width: int, value_width: int) -> Kernel:
-    """The kernel for one form of cache; odd forms share one, which is slower and need not be compiled for each.
+FLOATS = types.Array(types.float32, 3, "C")
+BITS = types.Array(types.uint16, 3, "C")
+NUMBERS = types.Array(types.int64, 1, "C")
+SINKS = types.Array(types.float32, 1, "C")
+
+
+def form(group: int, key_width: int, value_width: int, *, is_half: bool, is_parallel: bool) -> Form:
+    """Which kernel is for one kind of cache; odd widths share one, which is slower and need not be compiled for each.
 
     Args:
         group: Query heads per KV head.
         key_width: Numbers of a key.
         value_width: Numbers of a value.
+        is_half: Whether they are the bits of bfloat16, and not float32.
+        is_parallel: Whether several threads will run it.
     """
     is_odd = key_width % VECTOR_NUMBERS or value_width % VECTOR_NUMBERS
-    return _compiled(0, 0, 0) if is_odd else _compiled(group, key_width, value_width)
+    return Form(__name__, (*((0, 0, 0) if is_odd else (group, key_width, value_width)), is_half, is_parallel))
 
 
-@cache
-def _compiled(known_group: int, known_key_width: int, known_value_width: int) -> Kernel:
+def define(known_group: int, known_key_width: int, known_value_width: int, is_half: int, is_parallel: int) -> Definition:
     """The kernel for known sizes, or with zeros for any. NaN in a sequence stays in that sequence.
 
     Its arguments, in order (float32 unless said otherwise): query [sequences, heads, key width]; keys and values
@@ -38,6 +45,9 @@ def _compiled(known_group: int, known_key_width: int, known_value_width: int) ->
     begin, int64; the tokens of a block; lengths, int64; scaling; window, 0 for none; softcap, 0 for none; sinks [heads],
     or empty; the output [sequences, heads, value width]; and how many ways to split the work.
     """
+    cache = BITS if is_half else FLOATS
+    sequences = (NUMBERS, NUMBERS, types.int64, NUMBERS)
+    scores = (types.float64, types.int64, types.float64, SINKS)
 
     def decode(
         query: Any,
@@ -74,7 +84,7 @@ def _compiled(known_group: int, known_key_width: int, known_value_width: int) ->
                     _normalise(scores[head], first, length, sinks[kv_head * group + head : kv_head * group + head + 1])
                 _gather(values[kv_head], own, block_tokens, first, length, scores, out[sequence, heads], group, value_width)
 
-    return kernel(decode)
+    return Definition(decode, (FLOATS, cache, cache, *sequences, *scores, FLOATS, types.int64), bool(is_parallel))
 
 
 def _fetch_(cache: Any, row: int, width: int) -> None:

@@ -1,28 +1,41 @@
 """From tensors to the compiled decode kernel, where there is one for them."""
 
+from functools import partial
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pipeline.engine.attention.arithmetic import numbers
-from pipeline.engine.attention.decode import decode_kernel
+from pipeline.engine.attention.decode import form as kernel_form
 from pipeline.engine.attention.hook import Form
-from pipeline.engine.attention.step import Decodes
-from pipeline.engine.compilation import workers
+from pipeline.engine.attention.plain import decode_plainly
+from pipeline.engine.attention.step import AttentionStep, DecodeBucket, Decodes
+from pipeline.engine.compilation import Kernel
+from pipeline.engine.kernels import KERNELS
+from pipeline.engine.rewrites.closeness import are_close
+from pipeline.engine.threads import workers
 
 NO_SINKS: npt.NDArray[np.float32] = np.empty(0, dtype=np.float32)
+PROOF_LENGTHS = (37, 21, 16, 1)
+PROOF_BLOCK_TOKENS = 16
 
 
-def can_decode(cache: Tensor) -> bool:
-    """Tells whether the kernel reads such a cache."""
-    return cache.device.type == "cpu" and cache.dtype in (torch.float32, torch.bfloat16)
+def find_kernel(keys: Tensor, values: Tensor, heads: int) -> Kernel | None:
+    """The kernel for a cache, [KV heads, blocks, block tokens, width] both; None where there is none, or not yet."""
+    if keys.device.type != "cpu" or keys.dtype not in {torch.float32, torch.bfloat16}:
+        return None
+    group, widths = heads // keys.shape[0], (keys.shape[-1], values.shape[-1])
+    wanted = kernel_form(group, *widths, is_half=keys.dtype is torch.bfloat16, is_parallel=workers() > 1)
+    return KERNELS.find(wanted, partial(is_right, group=group, key_width=widths[0], value_width=widths[1], dtype=keys.dtype))
 
 
-def decode(keys: Tensor, values: Tensor, decodes: Decodes, query: Tensor, form: Form, attended: Tensor) -> None:
+def decode(kernel: Kernel, keys: Tensor, values: Tensor, decodes: Decodes, query: Tensor, form: Form, attended: Tensor) -> None:
     """Computes one layer for the step's decodes, in float32 whatever the cache holds.
 
     Args:
+        kernel: The one for such a cache.
         keys: [KV heads, blocks, block tokens, key width].
         values: [KV heads, blocks, block tokens, value width].
         decodes: What to decode.
@@ -30,11 +43,10 @@ def decode(keys: Tensor, values: Tensor, decodes: Decodes, query: Tensor, form: 
         form: What happens to the scores.
         attended: [T, heads, value width]; the decodes' places are written.
     """
-    sequences, heads = decodes.lengths.numel(), query.shape[0]
+    sequences = decodes.lengths.numel()
     rows = query[:, :sequences].transpose(0, 1).float().contiguous()
     is_half = keys.dtype is torch.bfloat16
     out = attended[:sequences].float() if is_half else attended
-    kernel = decode_kernel(heads // keys.shape[0], keys.shape[-1], values.shape[-1])
     kernel(
         rows.numpy(),
         numbers(keys.flatten(1, 2)),
@@ -52,3 +64,32 @@ def decode(keys: Tensor, values: Tensor, decodes: Decodes, query: Tensor, form: 
     )
     if is_half:
         attended[:sequences] = out
+
+
+def is_right(kernel: Kernel, *, group: int, key_width: int, value_width: int, dtype: torch.dtype) -> bool:
+    """Tells whether a kernel computes from random numbers what torch's operations do, for every kind of score."""
+    draw = torch.Generator().manual_seed(0)
+    held = [-(-length // PROOF_BLOCK_TOKENS) for length in PROOF_LENGTHS]
+    shape = (2, sum(held), PROOF_BLOCK_TOKENS)
+    keys, values = (torch.randn(*shape, width, generator=draw).to(dtype) for width in (key_width, value_width))
+    query = torch.randn(2 * group, len(held), key_width, generator=draw).to(dtype)
+    tables = torch.randperm(sum(held), generator=draw).split(held)
+    buckets = tuple(
+        DecodeBucket(place, 1, table, torch.tensor([length]), table.numel() * PROOF_BLOCK_TOKENS)
+        for place, (table, length) in enumerate(zip(tables, PROOF_LENGTHS, strict=True))
+    )
+    decodes = AttentionStep(torch.empty(0, dtype=torch.int64), buckets, ()).decodes()
+    sinks = torch.randn(2 * group, generator=draw)
+    for form in (Form(key_width**-0.5, 0, 0.0, None), Form(key_width**-0.5, 18, 1.5, sinks)):
+        got = torch.full((len(held), 2 * group, value_width), torch.nan, dtype=dtype)
+        decode(kernel, keys, values, decodes, query, form, got)
+        expected = [decode_plainly(keys.float(), values.float(), bucket, query.float(), form) for bucket in buckets]
+        if not are_close(got, torch.cat(expected).to(dtype)):
+            return False
+    return True
+
+
+def numbers(tensor: Tensor) -> npt.NDArray[Any]:
+    """The memory of a tensor as an array: float32 as it is, bfloat16 as uint16."""
+    array: npt.NDArray[Any] = (tensor.view(torch.uint16) if tensor.dtype is torch.bfloat16 else tensor).numpy()
+    return array

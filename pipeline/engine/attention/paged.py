@@ -1,8 +1,7 @@
-"""A KV cache in blocks, and attention over it in plain torch operations, on any device; on a processor `decoding` has the decodes.
+"""A KV cache in blocks, and attention over it: decodes by the compiled kernel where there is one for them, else in plain torch operations.
 
 Keys and values of one layer lie as [KV heads, blocks, block tokens, width]. Gathering the blocks of many sequences then
-gives a matrix per (KV head, sequence) in a single copy. In decode the query heads of one KV head are the rows of that
-matrix product, so that keys are read once per group and not once per head.
+gives a matrix per (KV head, sequence) in a single copy.
 """
 
 from collections.abc import Iterable
@@ -12,9 +11,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812 -- torch's own convention
 from torch import Tensor, nn
 
-from pipeline.engine.attention.decoding import can_decode, decode
+from pipeline.engine.attention.decoding import decode, find_kernel
 from pipeline.engine.attention.hook import Form
-from pipeline.engine.attention.step import AttentionStep, DecodeBucket, PrefillChunk
+from pipeline.engine.attention.plain import decode_plainly, softmax, squash
+from pipeline.engine.attention.step import AttentionStep, PrefillChunk
 
 SCORE_TILE_TOKENS = 256
 """Query tokens whose scores are held at once where SDPA cannot be used."""
@@ -76,32 +76,15 @@ class PagedAttention:
         layer.keys.flatten(1, 2).index_copy_(1, step.slots, key[0])
         layer.values.flatten(1, 2).index_copy_(1, step.slots, value[0])
         attended = query.new_empty(query.shape[2], query.shape[1], value.shape[-1])
-        if step.buckets and can_decode(layer.keys):
-            decode(layer.keys, layer.values, step.decodes(), query[0], form, attended)
+        kernel = find_kernel(layer.keys, layer.values, query.shape[1]) if step.buckets else None
+        if kernel is not None:
+            decode(kernel, layer.keys, layer.values, step.decodes(), query[0], form, attended)
         else:
             for bucket in step.buckets:
-                attended[bucket.start : bucket.start + bucket.sequences] = _decode(layer, bucket, query[0], form)
+                attended[bucket.start : bucket.start + bucket.sequences] = decode_plainly(layer.keys, layer.values, bucket, query[0], form)
         for chunk in step.chunks:
             attended[chunk.start : chunk.start + chunk.tokens] = _prefill(layer, chunk, query, key, value, form)
         return attended.unsqueeze(0)
-
-
-def _decode(layer: _LayerCache, bucket: DecodeBucket, query: Tensor, form: Form) -> Tensor:
-    """One token per sequence: [sequences, heads, value width]."""
-    kv_heads, sequences, padded_tokens = layer.keys.shape[0], bucket.sequences, bucket.padded_tokens
-    keys = layer.keys.index_select(1, bucket.blocks).view(kv_heads * sequences, padded_tokens, -1)
-    values = layer.values.index_select(1, bucket.blocks).view(kv_heads * sequences, padded_tokens, -1)
-    own = query[:, bucket.start : bucket.start + sequences]
-    rows = own.unflatten(0, (kv_heads, -1)).transpose(1, 2).reshape(kv_heads * sequences, -1, own.shape[-1])
-    mask = bucket.mask(form.window, kv_heads, query.dtype)
-    if form.is_plain:
-        weights = torch.baddbmm(mask, rows, keys.mT, alpha=form.scaling).softmax(-1, dtype=torch.float32).to(values.dtype)
-    else:
-        scores = _squash(torch.bmm(rows, keys.mT).mul_(form.scaling), form.softcap).add_(mask)
-        sinks = None if form.sinks is None else form.sinks.view(kv_heads, 1, -1).expand(-1, sequences, -1).reshape(kv_heads * sequences, -1)
-        weights = _softmax(scores, sinks)
-    attended = torch.bmm(weights, values)
-    return attended.view(kv_heads, sequences, -1, attended.shape[-1]).transpose(0, 1).flatten(1, 2)
 
 
 def _prefill(layer: _LayerCache, chunk: PrefillChunk, query: Tensor, key: Tensor, value: Tensor, form: Form) -> Tensor:
@@ -135,18 +118,6 @@ def _prefill_in_tiles(query: Tensor, keys: Tensor, values: Tensor, visible: Tens
     sinks = None if form.sinks is None else form.sinks[:, None]
     tiles = []
     for tile, may_look in zip(query.split(SCORE_TILE_TOKENS, 1), visible.split(SCORE_TILE_TOKENS), strict=True):
-        scores = _squash(torch.bmm(tile, keys.mT).mul_(form.scaling), form.softcap).masked_fill_(~may_look, -torch.inf)
-        tiles.append(torch.bmm(_softmax(scores, sinks), values))
+        scores = squash(torch.bmm(tile, keys.mT).mul_(form.scaling), form.softcap).masked_fill_(~may_look, -torch.inf)
+        tiles.append(torch.bmm(softmax(scores, sinks), values))
     return torch.cat(tiles, 1).transpose(0, 1)
-
-
-def _squash(scores: Tensor, softcap: float) -> Tensor:
-    return scores.div_(softcap).tanh_().mul_(softcap) if softcap else scores
-
-
-def _softmax(scores: Tensor, sinks: Tensor | None) -> Tensor:
-    """Softmax over the last dimension of [rows, tokens, context] in float32; `sinks` add a score without a value, [rows, tokens or 1]."""
-    if sinks is None:
-        return scores.softmax(-1, dtype=torch.float32).to(scores.dtype)
-    column = sinks.to(scores.dtype)[..., None].expand(*scores.shape[:-1], 1)
-    return torch.cat((scores, column), -1).softmax(-1, dtype=torch.float32)[..., :-1].to(scores.dtype)

@@ -5,17 +5,18 @@ pass takes a third of that. It knows the family `x * sigmoid(slope * (x + cubic 
 """
 
 from collections.abc import Iterator
-from functools import cache
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
-from numba import prange
 from torch import Tensor
 
-from pipeline.engine.attention.arithmetic import exp
-from pipeline.engine.compilation import Kernel, kernel, workers
+from pipeline.engine.compilation import Kernel
+from pipeline.engine.kernels import KERNELS
+from pipeline.engine.rewrites import gating
+from pipeline.engine.rewrites.closeness import are_close
 from pipeline.engine.rewrites.linear import Packed
+from pipeline.engine.threads import workers
 
 
 class Activation(Protocol):
@@ -45,35 +46,33 @@ class Sigmoid(NamedTuple):
 
     def __call__(self, gate: Packed, up: Packed, rows: Tensor) -> Tensor:
         """See `Activation`."""
-        gated = gate(rows)
-        gating_kernel()(gated.view(-1).numpy(), up(rows).view(-1).numpy(), np.float32(self.slope), np.float32(self.cubic), workers())
-        return gated
+        kernel = KERNELS.find(gating.form(is_parallel=workers() > 1), self.is_right)
+        return self.gate(kernel, gate(rows), up(rows))
+
+    def gate(self, kernel: Kernel | None, gate: Tensor, up: Tensor) -> Tensor:
+        """Gates in place, [..., hidden width] both; with torch's operations where there is no kernel."""
+        if kernel is not None:
+            kernel(gate.view(-1).numpy(), up.view(-1).numpy(), np.float32(self.slope), np.float32(self.cubic), workers())
+            return gate
+        bent = gate * (1 + self.cubic * gate * gate) if self.cubic else gate
+        return gate.mul_(torch.sigmoid(self.slope * bent)).mul_(up)
+
+    def is_right(self, kernel: Kernel) -> bool:
+        """Tells whether a kernel computes from random numbers, small ones and large ones, what torch's operations do."""
+        draw = torch.Generator().manual_seed(0)
+        gate = torch.randn(PROOF_ROWS, PROOF_WIDTH, generator=draw) * torch.logspace(-3, 2, PROOF_ROWS)[:, None]
+        up = torch.randn(PROOF_ROWS, PROOF_WIDTH, generator=draw)
+        return all(are_close(kind.gate(kernel, gate.clone(), up), kind.gate(None, gate.clone(), up)) for kind in SIGMOIDS)
 
 
 GELU_SLOPE = 2 * (2 / np.pi) ** 0.5
+SIGMOIDS = (Sigmoid(), Sigmoid(GELU_SLOPE, 0.044715))
+PROOF_ROWS, PROOF_WIDTH = 8, 33
 EPILOGUES = (Epilogue("swish"), Epilogue("gelu", "tanh"), Epilogue("gelu", "none"))
 
 
 def activations(dtype: torch.dtype) -> Iterator[Activation]:
     """What there is, the faster ones first. Which one a model means, comparing tells."""
     if dtype is torch.float32:
-        yield Sigmoid()
-        yield Sigmoid(GELU_SLOPE, 0.044715)
+        yield from SIGMOIDS
     yield from EPILOGUES
-
-
-@cache
-def gating_kernel() -> Kernel:
-    """Its arguments: gate and up, float32 and flat, of which the first is overwritten; slope; cubic; how many ways to split the work."""
-
-    def gating(gate: Any, up: Any, slope: Any, cubic: Any, workers: int) -> None:
-        share = (gate.size + workers - 1) // workers
-        for worker in prange(workers):
-            own, other = gate[worker * share : (worker + 1) * share], up[worker * share : (worker + 1) * share]
-            for i in range(own.size):
-                x = own[i]
-                z = slope * (x + cubic * x * x * x)
-                small = exp(-abs(z))
-                own[i] = x * (np.float32(1) if z >= 0 else small) / (np.float32(1) + small) * other[i]
-
-    return kernel(gating)

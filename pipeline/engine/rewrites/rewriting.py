@@ -7,6 +7,7 @@ import structlog
 import torch
 from torch import nn
 
+from pipeline.engine.rewrites.closeness import are_close
 from pipeline.engine.rewrites.gated import gated
 from pipeline.engine.rewrites.linear import can_pack, packed
 from pipeline.engine.rewrites.norm import norms
@@ -14,8 +15,6 @@ from pipeline.engine.rewrites.norm import norms
 log = structlog.get_logger(__name__)
 
 ROWS = 7
-BOUNDS = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
-"""Largest distance of a row of a rewrite's output from the original's, relative to its length."""
 
 OFFERS: tuple[Callable[[nn.Module], Iterator[nn.Module]], ...] = (gated, packed, norms)
 
@@ -69,7 +68,4 @@ def agrees(module: nn.Module, candidate: nn.Module, dtype: torch.dtype) -> bool:
     except RuntimeError as error:
         log.debug("a rewrite does not run here", rewrite=type(candidate).__name__, error=str(error).splitlines()[0][:200])
         return False
-    if got.shape != expected.shape or got.dtype != expected.dtype:
-        return False
-    distance = (got.float() - expected.float()).norm(dim=-1) - BOUNDS[dtype] * expected.float().norm(dim=-1)
-    return bool((distance <= 0).all())
+    return are_close(got, expected)
