@@ -269,10 +269,10 @@ class JobsSettings(Group):
     folder: Path | None = Field(
         default=None, description="where submitted jobs are listed, on a disk that all who work on them share; unset: in data_dir"
     )
-    door: str | None = Field(default=None, description="where the GPU worker takes rows; unset: its door on this machine")
-    door_wait_s: float = Field(
-        default=60.0, gt=0.0, description="how long a shard waits for a worker that does not answer, before others get their turn"
+    worker: str = Field(
+        default="auto", description="whose door rows go through: auto, the worker of this machine, unix:///PATH or grpc+tls://HOST:PORT"
     )
+    worker_wait_s: float = Field(default=60.0, gt=0.0, description="how long a shard waits for a worker that is away, before others get their turn")
     window: int = Field(default=4, ge=1, le=1_024, description="shards of one job that are queued or computed at a time")
     concurrency: int = Field(
         default=2, ge=1, le=256, description="tasks that one Celery worker runs at a time; two keep a GPU busy from shard to shard"

@@ -48,6 +48,21 @@ def up(
     _serve(settings)
 
 
+@with_settings
+def celery(
+    given: Given,
+    queue: Annotated[list[str] | None, typer.Option(help="plan, score or finalise; may be repeated. All of them, unless given.")] = None,
+    concurrency: Annotated[int | None, typer.Option(help="Tasks at a time.")] = None,
+    *,
+    with_parent: Annotated[bool, typer.Option("--with-parent", hidden=True)] = False,
+) -> None:
+    """Work on background jobs until SIGTERM: plan them, drive their shards through a GPU worker, end them. Takes no GPU itself."""
+    settings = given.settings({"jobs": {"concurrency": concurrency}})
+    from workers.celery_app import run  # noqa: PLC0415 -- see below
+
+    run(settings, queue or [], with_parent=with_parent)
+
+
 def _serve(settings: Settings) -> NoReturn:
     wait_briefly()
     from workers.stream import main  # noqa: PLC0415 -- the engine takes seconds to import, and --help needs none of it

@@ -24,7 +24,7 @@ Report = Callable[[Progress], None]
 def shown(plan: JobPlan, committed_rows: int) -> Iterator[Report]:
     """Gives what is to be told of the counts. `committed_rows` were done before."""
     if sys.stderr.isatty():
-        with _bar() as bar:
+        with open_bar() as bar:
             task = bar.add_task("", total=plan.rows, completed=committed_rows, errors=0, rate="")
             yield lambda p: bar.update(task, completed=committed_rows + p.rows, errors=p.errors, rate=rates(p))
     else:
@@ -38,7 +38,8 @@ def rates(progress: Progress) -> str:
     return f"{progress.fresh_rows / elapsed_s:,.1f} rows/s, {tokens / elapsed_s:,.0f} tokens/s"
 
 
-def _bar() -> Bar:
+def open_bar() -> Bar:
+    """A bar of rows on stderr, which goes when it is done."""
     return Bar(
         BarColumn(),
         MofNCompleteColumn(),

@@ -16,6 +16,7 @@ from pipeline.offline.prefetch import Nothing, Prefetch
 from pipeline.offline.refusals import JobRefused
 from pipeline.offline.scorer import Scorer, Ticket
 from pipeline.offline.shard import Batch, ShardRun
+from pipeline.offline.turnstile import Turnstile
 from pipeline.offline.windows import ShardReader, Window, Windows
 from schemas.job import ShardPlan
 
@@ -64,13 +65,23 @@ class Scoring:
         scorer: What computes.
         halt: Asked between steps whether to go on.
         on_progress: Told of the counts every now and then.
+        turnstile: The way to a scorer that other processes use as well.
     """
 
-    def __init__(self, job: Job, scorer: Scorer, *, halt: Callable[[], Halt | None], on_progress: Callable[[Progress], None]):
+    def __init__(
+        self,
+        job: Job,
+        scorer: Scorer,
+        *,
+        halt: Callable[[], Halt | None],
+        on_progress: Callable[[Progress], None],
+        turnstile: Turnstile | None = None,
+    ):
         self._job = job
         self._scorer = scorer
         self._halt = halt
         self._on_progress = on_progress
+        self._turnstile = turnstile
         self.progress = Progress()
         self._open: list[ShardRun] = []
         self._batches: deque[Batch] = deque()
@@ -128,6 +139,8 @@ class Scoring:
                 return
             if self._batches[0].is_alone and self._flying:
                 return
+            if self._turnstile is not None and not self._turnstile.admits(is_alone=self._batches[0].is_alone):
+                return
             batch = self._batches.popleft()
             tickets = [next(self._tickets) for _ in batch.asks]
             batch.run.journal.begin([ask.row for ask in batch.asks])
@@ -159,6 +172,8 @@ class Scoring:
             self._finish(run, those)
         if not self._flying:
             self._is_alone = False
+            if self._turnstile is not None:
+                self._turnstile.leave()
 
     def _finish(self, run: ShardRun, answers: list[Answer]) -> None:
         run.journal.finish(answers)

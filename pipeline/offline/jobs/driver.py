@@ -1,0 +1,241 @@
+"""What is done about each errand. Every verb may come twice, late or never: it looks at the job's folder first, and does what is left.
+
+A job goes from its plan over its shards, `window` of them at a time, to its end. Whoever ends a shard calls out the next one of
+the window; whoever reconciles calls out again what nobody answered.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+
+import structlog
+
+from pipeline.offline.finalising import finalise
+from pipeline.offline.flags import raise_flag, read_flag, watch
+from pipeline.offline.flight.address import WorkerAway
+from pipeline.offline.flight.client import WorkerDied
+from pipeline.offline.jobs.errands import Board, Caller, Errand, Kind, Patience, make_board
+from pipeline.offline.jobs.registry import Home, Registry
+from pipeline.offline.jobs.tally import encode_progress
+from pipeline.offline.ledger import Ledger
+from pipeline.offline.plan import Job, open_job, plan
+from pipeline.offline.refusals import JobBusy, JobRefused
+from pipeline.offline.scorer import Scorer
+from pipeline.offline.scoring import Halt, Scoring
+from pipeline.offline.turnstile import Turnstile
+from schemas.job import JobState, ShardPlan
+
+log = structlog.get_logger(__name__)
+
+OPEN_JOBS = 8
+"""Plans that are kept read; a process seldom works on more jobs at a time."""
+
+Doors = Callable[[Job], AbstractContextManager[Scorer]]
+"""Opens what computes the rows of a job.
+
+Raises:
+    WorkerAway: Nobody answers there, for longer than one waits.
+    JobRefused: The worker there does not do this job.
+"""
+
+
+class Driver:
+    """Works on jobs.
+
+    Args:
+        registry: Where they are.
+        caller: Wakes others.
+        doors: Opens what computes.
+        turnstile: A new way to the worker behind the door, for each shard.
+        window: Shards of one job that are called out at a time.
+        patience: How long calls may go unanswered.
+        is_stopping: Whether this process is asked to leave.
+        tell: Tells the outside that a job is over, or notes when to try again.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        caller: Caller,
+        *,
+        doors: Doors,
+        turnstile: Callable[[], Turnstile],
+        window: int,
+        patience: Patience,
+        is_stopping: Callable[[], bool],
+        tell: Callable[[Home], None],
+    ):
+        self._registry = registry
+        self._caller = caller
+        self._doors = doors
+        self._turnstile = turnstile
+        self._window = window
+        self._patience = patience
+        self._is_stopping = is_stopping
+        self._tell = tell
+
+    def plan(self, job: str) -> None:
+        """Plans a job and calls out its first shards."""
+        home = self._registry.find(job)
+        board, errand = make_board(home.errands), Errand(Kind.PLAN, job)
+        with board.attend(errand) as is_mine:
+            if not is_mine or home.is_over or home.failure is not None:
+                return
+            if home.asked() is Halt.CANCELLED and not home.folder.plan_file.exists():
+                self._end(home)
+                return
+            submission = home.submission
+            try:
+                plan(submission.spec, submission.inputs, home.folder.path, submission.shard_rows)
+            except JobRefused as error:
+                self._fail(home, error)
+                return
+            self._advance(home)
+
+    def score(self, job: str, shard: int) -> None:
+        """Computes one shard and calls out the next one."""
+        home = self._registry.find(job)
+        board, errand = make_board(home.errands), Errand(Kind.SCORE, job, shard)
+        with board.attend(errand) as is_mine:
+            if not is_mine or home.is_over or home.failure is not None:
+                return
+            try:
+                self._score(home, board, errand)
+            except JobRefused as error:
+                self._fail(home, error)
+                return
+        self._advance(home)
+
+    def finalise(self, job: str) -> None:
+        """Ends a job whose shards are done, or that was cancelled and is left by all."""
+        home = self._registry.find(job)
+        board, errand = make_board(home.errands), Errand(Kind.FINALISE, job)
+        with board.attend(errand) as is_mine:
+            if not is_mine or home.is_over:
+                return
+            opened = _open(home.folder.path)
+            missing = list(opened.commits_missing())
+            if any(board.is_attended(Errand(Kind.SCORE, job, shard.number)) for shard in missing):
+                return
+            is_cancelled = bool(missing) and home.asked() is Halt.CANCELLED
+            try:
+                manifest = finalise(opened, JobState.CANCELLED if is_cancelled else JobState.COMPLETED)
+            except JobBusy:
+                return
+            except JobRefused as error:
+                self._fail(home, error)
+                return
+            log.info("job_over", job=job, state=manifest.state.value, rows=manifest.data_rows, errors=manifest.error_rows)
+            self._end(home)
+
+    def notify(self, job: str) -> None:
+        """Tells the outside of the end of a job."""
+        home = self._registry.find(job)
+        with make_board(home.errands).attend(Errand(Kind.NOTIFY, job)) as is_mine:
+            if is_mine and (home.is_over or home.failure is not None):
+                self._tell(home)
+
+    def advance(self, job: str) -> None:
+        """Calls out what is next in a job, if it was not called out before."""
+        home = self._registry.find(job)
+        if not home.is_over and home.failure is None:
+            self._advance(home)
+
+    def reconcile(self, job: str | None = None) -> None:
+        """Calls out again what nobody answered, of one job or of every one."""
+        is_idle = self._caller.is_idle()
+        for home in self._registry.homes() if job is None else [self._registry.find(job)]:
+            self._reconcile(home, is_idle=is_idle)
+
+    def _reconcile(self, home: Home, *, is_idle: bool) -> None:
+        if home.is_over or home.failure is not None:
+            if home.owes_notice:
+                self._call_again(make_board(home.errands), [Errand(Kind.NOTIFY, home.id)], is_idle=True)
+            return
+        self._call_again(make_board(home.errands), self._due(home), is_idle=is_idle)
+
+    def _call_again(self, board: Board, errands: Sequence[Errand], *, is_idle: bool) -> None:
+        for errand in errands:
+            if board.post_again(errand, self._patience, is_idle=is_idle):
+                log.info("called", job=errand.job, errand=errand.name)
+                self._caller.call(errand)
+
+    def _advance(self, home: Home) -> None:
+        """Calls out what is next."""
+        board = make_board(home.errands)
+        for errand in self._due(home):
+            if board.post(errand):
+                self._caller.call(errand)
+
+    def _due(self, home: Home) -> list[Errand]:
+        """What there is to do for a job now, in as far as it may be done side by side."""
+        if not home.folder.plan_file.exists():
+            return [Errand(Kind.PLAN, home.id)]
+        wish = home.asked()
+        if wish is not None and read_flag(home.folder) is None:
+            raise_flag(home.folder, wish)  # it was asked before there was a plan: those who score look there
+        if wish is Halt.CANCELLED:
+            return [Errand(Kind.FINALISE, home.id)]
+        due = [Errand(Kind.SCORE, home.id, shard.number) for shard in islice(_open(home.folder.path).commits_missing(), self._window)]
+        if wish is Halt.PAUSED and due:
+            return []
+        return due or [Errand(Kind.FINALISE, home.id)]
+
+    def _score(self, home: Home, board: Board, errand: Errand) -> None:
+        """Works on a shard until it is done, as often as the GPU worker dies of it."""
+        opened = _open(home.folder.path)
+        ledger = Ledger(opened.folder)
+        flag = watch(opened.folder)
+
+        def halt() -> Halt | None:
+            return Halt.STOPPED if self._is_stopping() else flag()
+
+        halted: Halt | None = None
+        while halted is None and not ledger.is_committed(errand.shard):
+            try:
+                halted = self._attempt(opened, opened.plan.shards[errand.shard], board, errand, halt)
+            except WorkerDied as error:
+                log.warning("worker_died", job=errand.job, shard=errand.shard, detail=str(error))
+                halted = halt()
+                continue
+            except WorkerAway as error:
+                log.warning("worker_away", job=errand.job, shard=errand.shard, detail=str(error))
+                return  # the errand stays noted as called: it is called out again, but not at once
+            if halted is None and not ledger.is_committed(errand.shard):
+                log.warning("shard_held", job=errand.job, shard=errand.shard, detail="another process works on it, outside of the job's tasks")
+                return
+        board.strike(errand)
+
+    def _attempt(self, job: Job, shard: ShardPlan, board: Board, errand: Errand, halt: Callable[[], Halt | None]) -> Halt | None:
+        turnstile = self._turnstile()
+        try:
+            with self._doors(job) as scorer:
+                scoring = Scoring(job, scorer, halt=halt, on_progress=lambda p: board.note(errand, encode_progress(p)), turnstile=turnstile)
+                return scoring.run([shard])
+        finally:
+            turnstile.close()
+
+    def _fail(self, home: Home, error: JobRefused) -> None:
+        log.error("job_failed", job=home.id, detail=str(error))
+        home.fail(str(error))
+        self._notify(home)
+
+    def _end(self, home: Home) -> None:
+        home.end()
+        self._notify(home)
+
+    def _notify(self, home: Home) -> None:
+        if home.owes_notice and make_board(home.errands).post(errand := Errand(Kind.NOTIFY, home.id)):
+            self._caller.call(errand)
+
+
+@lru_cache(OPEN_JOBS)
+def _read(path: Path, _planned_ns: int) -> Job:
+    return open_job(path)
+
+
+def _open(path: Path) -> Job:
+    """The job of a folder, whose plan never changes."""
+    return _read(path, (path / "plan.json").stat().st_mtime_ns)

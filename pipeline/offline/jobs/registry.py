@@ -1,0 +1,199 @@
+"""The jobs that were submitted, each by its id, in a folder that all who work on them share."""
+
+import hashlib
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import Field
+
+from pipeline.offline import files
+from pipeline.offline.flags import lower_pause, raise_flag, read_flag
+from pipeline.offline.folder import Folder
+from pipeline.offline.refusals import JobRefused
+from pipeline.offline.scoring import Halt
+from schemas.job import JobRecord, JobSpec
+
+JOB_ID = r"^job-[0-9a-f]{20}$"
+
+
+class UnknownJob(JobRefused):
+    """There is no job of that name."""
+
+
+class Submission(JobRecord):
+    """What a job is, as it was submitted. `out` is its folder, and what its id is made of."""
+
+    id: str = Field(pattern=JOB_ID)
+    inputs: tuple[str, ...] = Field(min_length=1)
+    out: str
+    spec: JobSpec
+    shard_rows: int = Field(ge=1)
+    webhook: str | None = None
+    submitted_ms: int
+
+    def changes_to(self, other: "Submission") -> list[str]:
+        """Names what the other one computes otherwise."""
+        changes = self.spec.changes_to(other.spec)
+        if self.inputs != other.inputs:
+            changes.append(f"the inputs were {', '.join(self.inputs)} and are {', '.join(other.inputs)}")
+        return changes
+
+
+def job_id_of(out: Path) -> str:
+    """The id of the job in a folder: who submits the same again means the same job."""
+    return f"job-{hashlib.blake2b(os.fsencode(out.absolute()), digest_size=10).hexdigest()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """What is kept of one job beside its own folder: that it was submitted, and who works on what of it."""
+
+    path: Path
+
+    @property
+    def id(self) -> str:
+        """The job's."""
+        return self.path.name
+
+    @property
+    def submission_file(self) -> Path:
+        """What was submitted."""
+        return self.path / "job.json"
+
+    @property
+    def errands(self) -> Path:
+        """Notes and locks of those who work on it."""
+        return self.path / "errands"
+
+    @property
+    def submission(self) -> Submission:
+        """What was submitted."""
+        return Submission.model_validate_json(self.submission_file.read_bytes())
+
+    @property
+    def folder(self) -> Folder:
+        """The job's own folder."""
+        return Folder(Path(self.submission.out))
+
+    @property
+    def failure(self) -> str | None:
+        """Why the job cannot go on, if it cannot."""
+        with suppress(FileNotFoundError):
+            return (self.path / "failure").read_text(encoding="utf-8")
+        return None
+
+    def fail(self, reason: str) -> None:
+        """Ends the job until it is submitted again."""
+        files.replace(self.path / "failure", reason.encode())
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left to be done, but perhaps to tell of it."""
+        return (self.path / "over").exists()
+
+    def end(self) -> None:
+        """Takes the job off the list of those that are worked on."""
+        files.replace(self.path / "over", b"")
+        shutil.rmtree(self.errands, ignore_errors=True)
+
+    @property
+    def notice_file(self) -> Path:
+        """There as long as somebody outside is to be told of the job's end; changed at the time of the next attempt."""
+        return self.path / "notice.json"
+
+    @property
+    def owes_notice(self) -> bool:
+        """Whether it is time to tell somebody outside of the job's end, if it has ended."""
+        with suppress(FileNotFoundError):
+            return self.notice_file.stat().st_mtime <= time.time()
+        return False
+
+    def ask(self, halt: Halt) -> None:
+        """Asks everybody to pause or to end the job, whether it is planned or not."""
+        raise_flag(self.folder if self.folder.plan_file.exists() else Folder(self.path), halt)
+
+    def resume(self) -> None:
+        """Takes the wish for a pause back."""
+        lower_pause(self.folder)
+        lower_pause(Folder(self.path))
+
+    def asked(self) -> Halt | None:
+        """What is asked of those who work on the job. What was asked before there was a plan counts as well."""
+        wishes = {read_flag(self.folder), read_flag(Folder(self.path))}
+        return next((halt for halt in (Halt.CANCELLED, Halt.PAUSED) if halt in wishes), None)
+
+    def reopen(self) -> None:
+        """Lets a job that failed, was paused or is over be looked at again, by everybody."""
+        self.resume()
+        if self.submission.webhook is not None:
+            files.replace(self.notice_file, b"{}")
+        for path in self.errands.glob("*.called"):
+            path.unlink(missing_ok=True)
+        for name in ("failure", "over"):
+            (self.path / name).unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """The folder of all jobs."""
+
+    root: Path
+
+    def submit(self, submission: Submission) -> Home:
+        """Takes a job, or finds the one that its folder holds and lets it go on.
+
+        Raises:
+            JobRefused: The folder holds another job, or one that was cancelled.
+        """
+        home = Home(self.root / submission.id)
+        self.root.mkdir(parents=True, exist_ok=True)
+        files.make_folder(home.path)
+        folder = Folder(Path(submission.out))
+        former, held = home.submission if home.submission_file.exists() else None, folder.spec()
+        if held is None and (home.is_over or home.failure is not None):
+            self._forget(home)
+        elif changes := former.changes_to(submission) if former is not None else [] if held is None else held.changes_to(submission.spec):
+            raise JobRefused(f"{folder.path} holds another job: {'; '.join(changes)}. Name another folder, or repeat the command that began it")
+        elif Halt.CANCELLED in (read_flag(folder), read_flag(Folder(home.path))):
+            raise JobRefused(f"the job in {folder.path} was cancelled: name another folder")
+        home.errands.mkdir(exist_ok=True)
+        files.replace(home.submission_file, submission.to_bytes())
+        home.reopen()
+        return home
+
+    def find(self, job: str) -> Home:
+        """Finds a job by its id.
+
+        Raises:
+            UnknownJob: There is none.
+        """
+        home = Home(self.root / job)
+        if re.fullmatch(JOB_ID, job) is None or not home.submission_file.exists():
+            raise UnknownJob(f"there is no job {job!r}; `penstock jobs list` shows those that there are")
+        return home
+
+    def homes(self) -> Iterator[Home]:
+        """All jobs, in no order."""
+        with suppress(FileNotFoundError):
+            for path in self.root.iterdir():
+                home = Home(path)
+                if re.fullmatch(JOB_ID, path.name) is not None and home.submission_file.exists():
+                    yield home
+
+    def open_homes(self) -> Iterator[Home]:
+        """The jobs that are worked on."""
+        return (home for home in self.homes() if not home.is_over)
+
+    @staticmethod
+    def _forget(home: Home) -> None:
+        """Clears what is left of a job whose folder is gone, for another one that takes its place."""
+        shutil.rmtree(home.errands, ignore_errors=True)
+        for path in home.path.iterdir():
+            if path.is_file():
+                path.unlink(missing_ok=True)

@@ -1,0 +1,243 @@
+"""`penstock jobs`: background jobs, from submission to results."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.console import complain, say, write_json, write_line
+from pipeline.cli.exits import EXIT_ERROR
+from pipeline.cli.job_options import JobOptions, pick_model, with_job
+from pipeline.cli.options import Given, Json, with_settings
+from pipeline.cli.standings import exit_code_of, follow, show, show_list
+from pipeline.engine.load_error import LoadError
+from pipeline.offline.fingerprint import describe_model
+from pipeline.offline.inputs import expand
+from pipeline.offline.jobs.driver import Driver
+from pipeline.offline.jobs.registry import Home, Registry, Submission, job_id_of
+from pipeline.offline.jobs.tally import Phase, Tally
+from pipeline.offline.jobs.webhook import WebhookRefused, parse_target
+from pipeline.offline.refusals import JobRefused
+from pipeline.offline.scoring import Halt
+from pipeline.settings import Settings
+from pipeline.telemetry import configure_logging
+from schemas.job import JobSpec, OutputFile
+from workers.jobs import open_registry
+
+RETRY_DROPS = ("error_code", "error_message")
+"""Columns of error files that the rows did not come with; those that the old job dropped are not there."""
+
+JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
+JobIds = Annotated[list[str], typer.Argument(metavar="JOB...", help="Ids of jobs.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Follow the job to its end; the exit code is then that of `penstock score`.")]
+Webhook = Annotated[str | None, typer.Option(help="https:// address that is told when the job has ended.")]
+
+app = typer.Typer(no_args_is_help=True, help="Submit background jobs over datasets, follow them, and find their results.")
+
+
+class Refusing:
+    """Turns a refusal into a message and an exit code."""
+
+    def __enter__(self) -> None:
+        """Nothing yet."""
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        """Says why."""
+        if isinstance(error, JobRefused | WebhookRefused | LoadError):
+            complain(str(error))
+            raise typer.Exit(EXIT_ERROR) from None
+
+
+@app.command()
+@with_settings
+@with_job
+def submit(given: Given, options: JobOptions, *, webhook: Webhook = None, wait: Wait = False, as_json: Json = False) -> None:
+    """Hand a job to the background: the same arguments as `penstock score`, and the same again means the same job.
+
+    Those who run it see the same paths as this command does.
+    """
+    settings = _settings(given, options)
+    with Refusing():
+        spec = options.spec(describe_model(pick_model(settings), settings.dtype))
+        home = _submit(settings, spec, options.inputs, options.out, webhook)
+    _tell(home, wait=wait, as_json=as_json)
+
+
+@app.command(name="list")
+@with_settings
+def list_jobs(given: Given, *, as_json: Json = False) -> None:
+    """List all jobs, the latest first."""
+    show_list([Tally(home).read() for home in open_registry(given.settings()).homes()], as_json=as_json)
+
+
+@app.command(name="show")
+@with_settings
+def show_job(given: Given, job: JobId, *, as_json: Json = False) -> None:
+    """Show how one job stands."""
+    with Refusing():
+        show(Tally(open_registry(given.settings()).find(job)).read(), as_json=as_json)
+
+
+@app.command()
+@with_settings
+def watch(given: Given, job: JobId, *, as_json: Json = False) -> None:
+    """Follow a job to its end: rows, tokens per second, time left, errors. Exits as `penstock score` does."""
+    with Refusing():
+        home = open_registry(given.settings()).find(job)
+    raise typer.Exit(exit_code_of(follow(Tally(home), as_json=as_json)))
+
+
+@app.command()
+@with_settings
+def pause(given: Given, jobs: JobIds) -> None:
+    """Begin nothing new of these jobs; what runs comes to its end and is kept."""
+    with Refusing():
+        for home in _found(given.settings(), jobs):
+            home.ask(Halt.PAUSED)
+
+
+@app.command()
+@with_settings
+def resume(given: Given, jobs: JobIds) -> None:
+    """Let paused jobs go on."""
+    settings = _settings(given)
+    with Refusing():
+        for home in _found(settings, jobs):
+            home.resume()
+            _wake(settings, home)
+
+
+@app.command()
+@with_settings
+def cancel(given: Given, jobs: JobIds) -> None:
+    """End these jobs; the shards that are done are kept."""
+    settings = _settings(given)
+    with Refusing():
+        for home in _found(settings, jobs):
+            home.ask(Halt.CANCELLED)
+            _wake(settings, home)
+
+
+@app.command()
+@with_settings
+def retry_errors(
+    given: Given,
+    job: JobId,
+    *,
+    out: Annotated[Path | None, typer.Option("--output", "-o", help="The new job's folder; beside the old one unless given.")] = None,
+    wait: Wait = False,
+    as_json: Json = False,
+) -> None:
+    """Submit the rows that failed as a new job. The old one and its results stay as they are."""
+    settings = _settings(given)
+    with Refusing():
+        home = open_registry(settings).find(job)
+        if Tally(home).read().phase not in (Phase.COMPLETED, Phase.CANCELLED):
+            raise JobRefused(f"{job} has not ended: wait for it, or cancel it")
+        former = home.submission
+        failed = _results(home, errors=True)
+        if not failed:
+            raise JobRefused(f"no row of {job} failed")
+        spec = former.spec.model_copy(update={"drop_columns": RETRY_DROPS})
+        again = _submit(settings, spec, failed, out or Path(f"{former.out}-retry"), former.webhook)
+    _tell(again, wait=wait, as_json=as_json)
+
+
+@app.command()
+@with_settings
+def results(
+    given: Given,
+    job: JobId,
+    *,
+    errors: Annotated[bool, typer.Option("--errors", help="The rows that failed instead.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List the files of a job's results in the order of its rows: what is committed so far, of a job that has not ended."""
+    with Refusing():
+        home = open_registry(given.settings()).find(job)
+        for path in _results(home, errors=errors):
+            if as_json:
+                write_json({"path": path})
+            else:
+                write_line(path)
+
+
+@app.command()
+@with_settings
+def reconcile(given: Given, job: Annotated[str | None, typer.Argument(metavar="[JOB]", help="One job; all unless given.")] = None) -> None:
+    """Wake workers again for what nobody is at. Workers do so by themselves every so often."""
+    settings = _settings(given)
+    driver = _driver(settings)
+    if driver is None:
+        say("The broker is memory://: `penstock up` looks after its jobs every second by itself.")
+        return
+    with Refusing():
+        driver.reconcile(job)
+
+
+def _settings(given: Given, options: JobOptions | None = None) -> Settings:
+    settings = given.settings(None if options is None else options.flags())
+    configure_logging(settings.log)
+    return settings
+
+
+def _submit(settings: Settings, spec: JobSpec, inputs: Sequence[str], out: Path, webhook: str | None) -> Home:
+    if webhook is not None:
+        parse_target(webhook)
+    inputs = [text if "://" in text else str(Path(text).absolute()) for text in inputs]
+    expand(inputs)  # who names what is not there hears of it now
+    home = open_registry(settings).submit(
+        Submission(
+            id=job_id_of(out),
+            inputs=tuple(inputs),
+            out=str(out.absolute()),
+            spec=spec,
+            shard_rows=settings.offline.shard_rows,
+            webhook=webhook,
+            submitted_ms=time.time_ns() // 1_000_000,
+        )
+    )
+    _wake(settings, home)
+    return home
+
+
+def _tell(home: Home, *, wait: bool, as_json: bool) -> None:
+    if not wait:
+        if as_json:
+            write_json(Tally(home).read().to_json())
+        else:
+            write_line(home.id)
+        return
+    say(f"Submitted as {home.id}.")
+    standing = follow(Tally(home), as_json=as_json)
+    if not as_json:
+        show(standing, as_json=False)
+    raise typer.Exit(exit_code_of(standing))
+
+
+def _results(home: Home, *, errors: bool) -> list[str]:
+    """Files that are committed, in the order of rows."""
+    folder = home.folder
+    commits = [folder.commit(int(path.stem)) for path in sorted(folder.commits.glob("[0-9]*.json"))]
+    files: list[OutputFile | None] = [commit.errors if errors else commit.data for commit in commits if commit is not None]
+    return [str(folder.path / file.name) for file in files if file is not None]
+
+
+def _found(settings: Settings, jobs: Sequence[str]) -> list[Home]:
+    registry: Registry = open_registry(settings)
+    return [registry.find(job) for job in jobs]
+
+
+def _wake(settings: Settings, home: Home) -> None:
+    driver = _driver(settings)
+    if driver is not None:
+        driver.advance(home.id)
+
+
+def _driver(settings: Settings) -> Driver | None:
+    """One that only sends messages; None where messages don't leave a process."""
+    from workers.celery_app import client, is_local  # noqa: PLC0415 -- Celery takes a while to import
+
+    return None if is_local(settings.jobs) else client(settings)
