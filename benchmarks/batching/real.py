@@ -14,6 +14,7 @@ from pipeline.engine.execution import Computed, Execution
 from pipeline.engine.loading import load
 from pipeline.engine.work import Work
 from pipeline.scheduling.batch import Chunk
+from pipeline.scheduling.explanation import ClosedBatch
 from pipeline.scheduling.sequence import Lane, Sequence
 from pipeline.settings import DtypeChoice, EngineSettings, ModelSettings
 from schemas.request import SamplingParams
@@ -41,7 +42,7 @@ class Slowed:
 
 
 class RealServer:
-    """One engine; each contender gets a scheduler of its own over its cache. `slowed.factor` makes each step take so many times as long."""
+    """One engine; each contender gets a scheduler of its own over its cache."""
 
     def __init__(self, name: str, folder: Path, *, most_sequences: int, dtype: str = "float32"):
         settings = EngineSettings(max_sequences=most_sequences, context_tokens=CONTEXT_TOKENS)
@@ -50,8 +51,8 @@ class RealServer:
         engine.warm_up()
         self._engine = engine
         self._pool = engine._scheduler.pool  # noqa: SLF001 -- contenders share the cache and take turns; a worker never changes its policy
-        self.slowed = Slowed(engine._execution)  # noqa: SLF001 -- likewise
-        engine._execution = self.slowed  # noqa: SLF001
+        self._slowed = Slowed(engine._execution)  # noqa: SLF001 -- likewise
+        engine._execution = self._slowed  # noqa: SLF001
         self._keys: set[int] = set()
         self._origin_s = 0.0
 
@@ -93,6 +94,14 @@ class RealServer:
         for key in self._keys:
             self._engine.cancel(key)
         self._keys.clear()
+
+    def closed(self) -> Seq[ClosedBatch]:
+        """Explains the last steps."""
+        return self._engine.closed_batches()
+
+    def slow_down(self, factor: float) -> None:
+        """Lets each step sleep for what is missing."""
+        self._slowed.factor = factor
 
     def close(self) -> None:
         """Frees the memory."""

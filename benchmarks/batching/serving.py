@@ -8,6 +8,7 @@ from typing import Protocol
 from benchmarks.batching.arrivals import Arrival, Ask
 from benchmarks.batching.outcome import Outcome, Watched
 from benchmarks.batching.policies.base import Contender
+from pipeline.scheduling.explanation import ClosedBatch
 from pipeline.scheduling.sequence import Lane
 
 BACKLOG = 2
@@ -40,6 +41,14 @@ class Server(Protocol):
 
     def clear(self) -> None:
         """Drops all requests."""
+        ...
+
+    def closed(self) -> Sequence[ClosedBatch]:
+        """Explains the last steps of the run."""
+        ...
+
+    def slow_down(self, factor: float) -> None:
+        """Makes each step take so many times as long, from now on, unbeknown to the policy."""
         ...
 
 

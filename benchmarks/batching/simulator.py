@@ -6,12 +6,13 @@ have nothing in common but the arrivals.
 
 import random
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 
 from benchmarks.batching.arrivals import Arrival, Ask
 from benchmarks.batching.policies.base import Contender
 from pipeline.scheduling.batch import Batch
 from pipeline.scheduling.blocks import BlockPool
+from pipeline.scheduling.explanation import ClosedBatch
 from pipeline.scheduling.scheduler import Scheduler
 from pipeline.scheduling.sequence import Lane
 from pipeline.scheduling.sequence import Sequence as Sequence_
@@ -57,6 +58,10 @@ class Costs:
             between=between,
         )
 
+    def to_json(self) -> dict[str, float]:
+        """As it is written down."""
+        return asdict(self)
+
     def seconds(self, batch: Batch) -> float:
         """Tells what a batch takes, but for the scatter."""
         factors = (self.step, self.prefill_token, self.decode, self.kv_token, self.prefill_context, self.mixed)
@@ -73,6 +78,7 @@ class SimulatedServer:
         self._scheduler: Scheduler | None = None
         self._sequences: dict[int, Sequence_] = {}
         self._clock_s = 0.0
+        self._slowdown = 1.0
         self._origin_s = 0.0
 
     def begin(self, contender: Contender) -> None:
@@ -106,7 +112,7 @@ class SimulatedServer:
         batch = self.scheduler.plan(self._clock_s)
         if not batch.sequences:
             return None
-        took_s = self.costs.seconds(batch) * self._source.lognormvariate(0.0, self.costs.scatter)
+        took_s = self._slowdown * self.costs.seconds(batch) * self._source.lognormvariate(0.0, self.costs.scatter)
         self._clock_s += took_s + self.costs.between
         sampled = [*batch.decodes, *(chunk.sequence for chunk in batch.prefills if chunk.samples)]
         self.scheduler.advance(batch)
@@ -118,6 +124,14 @@ class SimulatedServer:
         """Ends all that is under way, and forgets what was computed."""
         self.scheduler.discard(list(self._sequences.values()))
         self._sequences.clear()
+
+    def closed(self) -> Sequence[ClosedBatch]:
+        """Explains the last steps."""
+        return self.scheduler.history.read()
+
+    def slow_down(self, factor: float) -> None:
+        """Stretches the steps to come."""
+        self._slowdown = factor
 
     @property
     def scheduler(self) -> Scheduler:
@@ -139,5 +153,5 @@ def shares(arrivals: Sequence[Arrival], workers: int, *, partitions: int, seed: 
     source = random.Random(seed)  # noqa: S311 -- not a secret
     dealt: list[list[Arrival]] = [[] for _ in range(workers)]
     for arrival in arrivals:
-        dealt[source.randrange(partitions) % workers].append(replace(arrival))
+        dealt[source.randrange(partitions) % workers].append(arrival)
     return dealt

@@ -6,9 +6,13 @@ least squares over the steps of late, weighted by the inverse of their time, so 
 none of them is negative. That is recursive least squares with forgetting in its information form, which does not lose its footing
 when a kind of step stays away for long (the covariance form does: Åström and Wittenmark, Adaptive Control, 11.5); the bound at
 zero is kept by descending one coordinate at a time.
+
+A machine that becomes slower or faster as a whole is followed at once: where most of the last few steps are off in the same way, all
+parts are taken that many times as long, until least squares have caught up.
 """
 
 import math
+from collections import deque
 from collections.abc import Mapping, Sequence
 from operator import mul
 from typing import Any
@@ -31,6 +35,12 @@ LEAST_DOUBT = 0.25
 
 MOST_MARGIN = 0.5
 """Where steps vary by more than this, it is the machine that is unsteady, and smaller steps would not help."""
+
+
+DRIFT_STEPS = 9
+"""Steps of late whose median tells that the whole machine drifted: five slow ones in a row are no accident."""
+LEAST_DRIFT = 1.15
+"""Less than this is left to least squares."""
 
 
 class Load:
@@ -73,12 +83,15 @@ class StepModel:
     def __init__(self) -> None:
         size = len(TERMS)
         self.seconds = [0.0] * size
-        """Seconds per unit of each of `TERMS`."""
+        """Seconds per unit of each of `TERMS`, as the machine is now."""
         self.steps = 0
         self.known = False
         """Whether enough was seen to predict."""
         self.margin = 0.0
         """By what share of the prediction 95 of 100 steps of late are slower at most; `MOST_MARGIN` where it is more."""
+        self._drift = 1.0
+        self._ratios: deque[float] = deque(maxlen=DRIFT_STEPS)
+        self._fitted = [0.0] * size
         self._products = [[0.0] * size for _ in range(size)]
         self._targets = [0.0] * size
         self._most = [0.0] * size
@@ -105,15 +118,25 @@ class StepModel:
         if measured_s <= 0.0:
             return
         if self.known:
-            predicted_s = max(sum(map(mul, self.seconds, terms)), 1e-9)
+            fitted_s = max(sum(map(mul, self._fitted, terms)), 1e-9)
+            predicted_s = fitted_s * self._drift
+            self._ratios.append(measured_s / fitted_s)
             self._errors.add(measured_s / predicted_s - 1.0)
             self._distances.add(abs(1.0 - predicted_s / measured_s))
             self.margin = _margin(self._errors)
             doubt = 1.0 + max(LEAST_DOUBT, 2.0 * self._distances.quantile(0.95))
             measured_s = min(max(measured_s, predicted_s / doubt), predicted_s * doubt)
         self._learn(terms, measured_s)
+        self._drift = self._find_drift()
+        self.seconds = [each * self._drift for each in self._fitted]
         self.steps += 1
         self.known = self.known or self.steps >= TRUSTED_AFTER_STEPS
+
+    def _find_drift(self) -> float:
+        if len(self._ratios) < DRIFT_STEPS:
+            return 1.0
+        median = sorted(self._ratios)[DRIFT_STEPS // 2]
+        return median if not 1.0 / LEAST_DRIFT < median < LEAST_DRIFT else 1.0
 
     def _learn(self, terms: Sequence[float], measured_s: float) -> None:
         keep = 1.0 - 1.0 / REMEMBERED_STEPS
@@ -122,7 +145,7 @@ class StepModel:
             self._products[j] = [keep * old + factor * other for old, other in zip(self._products[j], scaled, strict=True)]
             self._targets[j] = keep * self._targets[j] + factor
             self._most[j] = max(self._most[j], self._products[j][j])
-        seconds = self.seconds
+        seconds = self._fitted
         for _ in range(SWEEPS):
             for j, row in enumerate(self._products):
                 hold = HOLD * self._most[j]
@@ -135,7 +158,7 @@ class StepModel:
         """Gives what was learned, to be kept across restarts."""
         return {
             "terms": list(TERMS),
-            "seconds": self.seconds,
+            "seconds": self._fitted,
             "products": self._products,
             "targets": self._targets,
             "most": self._most,
@@ -155,7 +178,8 @@ class StepModel:
         try:
             if tuple(kept["terms"]) != TERMS:
                 raise ValueError("its terms are those of another version")
-            model.seconds = _numbers(kept["seconds"], size)
+            model._fitted = _numbers(kept["seconds"], size)
+            model.seconds = list(model._fitted)
             model._products = [_numbers(row, size) for row in kept["products"]]
             model._targets, model._most = _numbers(kept["targets"], size), _numbers(kept["most"], size)
             model._errors = Window(ERRORS_KEPT, _numbers(kept["errors"]))

@@ -52,6 +52,16 @@ def test_a_machine_that_slows_down_is_followed():
     assert model.predict(load(32)) == pytest.approx(2.0 * step_s(load(32)), rel=0.15)
 
 
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+def test_a_machine_that_changes_as_a_whole_is_followed_within_ten_steps(factor):
+    """Slower or faster: every kind of step is predicted as it is now, those that did not occur since included."""
+    draw, model = Random(4), learned()
+    for _ in range(10):
+        made = load(draw.randrange(1, 64), draw.randrange(16, 256))
+        model.observe(made, factor * step_s(made))
+    assert model.predict(load(8, chunk=128)) == pytest.approx(factor * step_s(load(8, chunk=128)), rel=0.3)
+
+
 def test_what_does_not_occur_for_long_is_not_forgotten():
     """A thousand steps without a prompt leave what prompts cost as it was."""
     model = learned(steps=300)

@@ -39,7 +39,7 @@ def known(ttft_s: float) -> list[Contender]:
 def fixed_settings(*, is_short: bool = False) -> list[Contender]:
     """A sweep over rows, token budget and chunk."""
     rows = (64, 16) if is_short else (64, 32, 16, 8)
-    budgets = ((1_024, UNCUT), (64, 32)) if is_short else ((1_024, UNCUT), (256, UNCUT), (96, 32))
+    budgets = ((1_024, UNCUT), (96, 32))
     return [
         Contender(
             name=f"{sequences} x {budget} x {'-' if chunk == UNCUT else chunk}",
