@@ -14,6 +14,7 @@ from pipeline.delivery.cancels import Cancels
 from pipeline.delivery.outbox import Outbox
 from pipeline.engine.base import Engine, EngineStats
 from pipeline.intake import Intake
+from pipeline.offline.flight.desk import FIRST_KEY, Desk
 from pipeline.telemetry import Metrics
 from pipeline.transport.base import Partition, TransportError
 
@@ -21,6 +22,8 @@ log = structlog.get_logger(__name__)
 
 IDLE_WAIT_S = 0.05
 """How long an idle worker waits for a record; also how late it notices that it should stop."""
+CALLERS_WAIT_S = 0.005
+"""The same while somebody may send rows through the bulk door, which can't wake the wait for records."""
 SETTLE_WAIT_S = 0.002
 CLOSE_S = 5.0
 
@@ -50,6 +53,7 @@ class Loop:
     assignments: Assignments
     cancels: Cancels
     outbox: Outbox
+    desk: Desk
     engines: Mapping[str, Engine]
     metrics: Metrics
     drain_s: float
@@ -80,11 +84,13 @@ class Loop:
         """Runs one step of everything."""
         self.beat_s = now_s
         self.assignments.follow(now_s, on_leaving=self._prepare_leaving, on_gone=self.answers.hand_back)
-        self.intake.pull(IDLE_WAIT_S if self._is_idle() else self._patience_s(now_s))
+        self.intake.pull(self._idle_wait_s() if self._is_idle() else self._patience_s(now_s))
+        self.desk.pull(now_s)
         self.admission.quotas.beat(now_s)
         self.intake.cancel_named()
         self.answers.expire(now_s)
         self._compute()
+        self.desk.deliver()
         self.answers.flush(self.clock_s())
         self.outbox.settle(now_s, SETTLE_WAIT_S if self._only_waits_for_the_log() else 0.0)
         self.assignments.commit(now_s, at_once=not len(self.answers.requests) and self._is_idle())
@@ -93,6 +99,7 @@ class Loop:
     def close(self) -> None:
         """Hands off in order: let what was said land, commit, leave the group, let go of the log."""
         deadline_s = self.clock_s() + CLOSE_S
+        self.desk.close()
         try:
             self.outbox.flush(CLOSE_S)
         except TransportError as error:
@@ -110,6 +117,7 @@ class Loop:
         self.phase = Phase.DRAINING
         self._drain_until_s = now_s + self.drain_s
         self.intake.is_open = False
+        self.desk.drain()
         self.answers.hand_back(self.assignments.partitions, unstarted_only=True)
         log.info("draining", running=len(self.answers.requests), budget_s=self.drain_s)
 
@@ -128,7 +136,10 @@ class Loop:
                 self.metrics.observe_step(stats, ended_s - started_s)
                 self.admission.overload.note_step(name, stats, ended_s - started_s)
                 for output in outputs:
-                    self.answers.take(output, ended_s)
+                    if output.key >= FIRST_KEY:
+                        self.desk.take(output)
+                    else:
+                        self.answers.take(output, ended_s)
 
     def _patience_s(self, now_s: float) -> float:
         """How long to wait for arrivals where every engine would rather have more in its next step."""
@@ -136,6 +147,9 @@ class Loop:
             return 0.0
         until_s = min((engine.stats().waits_until_s for engine in self.engines.values() if engine.has_work()), default=0.0)
         return min(max(until_s - now_s, 0.0), IDLE_WAIT_S)
+
+    def _idle_wait_s(self) -> float:
+        return CALLERS_WAIT_S if self.desk.has_callers else IDLE_WAIT_S
 
     def _is_idle(self) -> bool:
         return not self.outbox.unacknowledged_records and not self._has_work()

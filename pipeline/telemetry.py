@@ -80,6 +80,9 @@ class Metrics:
         self.cache_bytes = Gauge("penstock_response_cache_bytes", "What the answers kept weigh.", registry=r)
         self.partitions = Gauge("penstock_partitions_assigned", "Request partitions owned.", registry=r)
         self.open_offsets = Gauge("penstock_open_offsets", "Request records taken and not yet done.", registry=r)
+        self.bulk_exchanges = Gauge("penstock_bulk_exchanges", "Callers whose rows are being computed.", registry=r)
+        self.bulk_rows_running = Gauge("penstock_bulk_rows_running", "Rows from the bulk door that engines hold.", registry=r)
+        self.bulk_rows = Counter("penstock_bulk_rows", "Rows from the bulk door by how they ended.", ["outcome"], registry=r)
 
     def observe_engines(self, stats: Sequence[EngineStats]) -> None:
         """Sets the gauges that engines answer for, over all models of the process."""

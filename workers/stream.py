@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,6 +27,11 @@ from pipeline.engine.selection import engine_settings, open_engine
 from pipeline.intake import Intake
 from pipeline.loop import Loop
 from pipeline.models import TINY
+from pipeline.offline.engine_scorer import AHEAD
+from pipeline.offline.flight.desk import Bounds as DeskBounds
+from pipeline.offline.flight.desk import Desk
+from pipeline.offline.flight.lobby import Lobby
+from pipeline.offline.flight.opening import OpenDoor, open_door, welcome
 from pipeline.overload import Bounds, Overload
 from pipeline.quota.opening import open_limiter
 from pipeline.quota.quotas import Quotas
@@ -52,9 +58,18 @@ def main(settings: Settings) -> int:
     configure_logging(settings.log)
     lifecycle = Lifecycle()
     lifecycle.listen()
+    worker = Worker(settings, lifecycle)
+    code = _run(worker, settings)
+    if worker.is_held_up:  # by a caller that takes no answers: the thread that writes them ends with the process, and with nothing less
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+def _run(worker: "Worker", settings: Settings) -> int:
     try:
         with KERNELS.compiling(settings.engine.compile):
-            Worker(settings, lifecycle).run()
+            worker.run()
     except (BadConfiguration, LoadError) as error:
         log.error("bad_configuration", detail=str(error))
         return EXIT_CONFIG
@@ -68,12 +83,18 @@ def main(settings: Settings) -> int:
 
 
 class Worker:
-    """One process: its models, its place in the group, its door for health."""
+    """One process: its models, its place in the group, its doors for health and for rows.
+
+    Attributes:
+        is_held_up: Whether a thread of the door for rows could not be ended.
+    """
 
     def __init__(self, settings: Settings, lifecycle: Lifecycle):
         self._settings = settings
         self._lifecycle = lifecycle
         self._metrics = Metrics()
+        self._lobby = Lobby(settings.bulk.exchanges)
+        self.is_held_up = False
         self._loop: Loop | None = None
 
     def run(self) -> None:
@@ -85,8 +106,10 @@ class Worker:
         except OSError as error:
             raise BadConfiguration(f"http.port (PENSTOCK_HTTP__PORT): can't listen on {http.host}:{http.port}: {error.strerror}") from None
         card = self._settings.data_dir / f"worker-{os.getpid()}.json"
+        door: OpenDoor | None = None
         try:
-            write_card(card, url)
+            door = open_door(self._settings, self._lobby)
+            write_card(card, url, None if door is None else door.uri)
             engines = load_engines(self._settings)
             transport = open_transport(self._settings, producers_apart=True)
             try:
@@ -97,12 +120,14 @@ class Worker:
                     engine.close()
         finally:
             card.unlink(missing_ok=True)
+            self.is_held_up = door is not None and not door.close()
             health.close()
             self._lifecycle.state = State.CLOSED
 
     def _serve(self, transport: Transport, engines: Mapping[str, Engine]) -> None:
         reach(transport, self._settings)
-        loop = self._loop = build_loop(self._settings, transport, engines, self._metrics)
+        loop = self._loop = build_loop(self._settings, transport, engines, self._metrics, self._lobby)
+        self._lobby.open(welcome(self._settings, engines, depth=2 * bulk_rows(self._settings)))
         log.info("started", models=sorted(engines), transport=self._settings.transport.value, group=self._settings.kafka.group_id)
         self._lifecycle.state = State.RUNNING
         try:
@@ -165,7 +190,7 @@ def reach(transport: Transport, settings: Settings) -> None:
     log.info("topics_created", topics=names)
 
 
-def build_loop(settings: Settings, transport: Transport, engines: Mapping[str, Engine], metrics: Metrics) -> Loop:
+def build_loop(settings: Settings, transport: Transport, engines: Mapping[str, Engine], metrics: Metrics, lobby: Lobby) -> Loop:
     """Puts the parts together and connects them."""
     routes = Routes.of(settings)
     outbox = Outbox(transport.producer)
@@ -205,6 +230,7 @@ def build_loop(settings: Settings, transport: Transport, engines: Mapping[str, E
         limits=Limits(record_bytes=settings.limits.record_bytes, headers=settings.limits.record_headers, rows=settings.limits.rows),
         metrics=metrics,
     )
+    bounds = DeskBounds(rows=bulk_rows(settings), tokens=settings.bulk.tokens, attempts=settings.engine.attempts)
     return Loop(
         intake=intake,
         admission=admission,
@@ -212,6 +238,7 @@ def build_loop(settings: Settings, transport: Transport, engines: Mapping[str, E
         assignments=assignments,
         cancels=cancels,
         outbox=outbox,
+        desk=Desk(lobby, engines, bounds, metrics),
         engines=engines,
         metrics=metrics,
         drain_s=settings.limits.drain_s,
@@ -228,7 +255,12 @@ def _overload(settings: Settings) -> Overload:
     return Overload(bounds=bounds, policy=admission.overflow)
 
 
-def write_card(path: Path, url: str) -> None:
+def bulk_rows(settings: Settings) -> int:
+    """Rows from the bulk door that engines hold at a time, of all callers together; twice as many of each caller are read."""
+    return AHEAD * settings.engine.max_sequences
+
+
+def write_card(path: Path, url: str, bulk: str | None) -> None:
     """Tells other processes of this machine where the worker listens."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path.write_text(json.dumps({"pid": os.getpid(), "http": url}), encoding="utf-8")
+    path.write_text(json.dumps({"pid": os.getpid(), "http": url, "bulk": bulk}), encoding="utf-8")

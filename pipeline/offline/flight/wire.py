@@ -30,8 +30,8 @@ BATCH_ROWS = 4_096
 COMMAND_BYTES = 64 * 1024
 ANSWER_ROWS = 256
 """Answers per record batch, so that long ones make no giant message."""
-MODELS = "models"
-"""The action that tells what a worker serves."""
+WELCOME = "welcome"
+"""The action that tells what a worker is and serves."""
 
 
 class DoorFault(Exception):
@@ -79,6 +79,13 @@ class Welcome(_Record):
     models: tuple[Served, ...]
 
 
+class Goodbye(_Record):
+    """Ends an exchange before its answers are complete: a message with this as its metadata, and no rows. The caller hangs up."""
+
+    message: str
+    is_retryable: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """A row as it came in: the caller's number for it, and its request or what is wrong with it."""
@@ -91,6 +98,7 @@ class Row:
 _TEXT = (pa.utf8(), pa.large_utf8())
 _INTEGERS = (pa.int64(), pa.int32())
 NUMBER = "row"
+COUNTS = ("prompt_tokens", "output_tokens")
 _COLUMNS: Mapping[str, tuple[Any, ...]] = {
     NUMBER: _INTEGERS,
     "body": _TEXT,
@@ -185,7 +193,7 @@ def _request(number: int, own: dict[str, Any], wanted: Wanted) -> Request | Faul
 
 
 def _fields(own: dict[str, Any]) -> dict[str, Any]:
-    fields = load_object(own.pop("body").encode()) if "body" in own else {}
+    fields = load_object(own.pop("body").encode(), what="the column body") if "body" in own else {}
     if "messages" in own:
         own["messages"] = _parse(own["messages"])
     if "document" in own:
@@ -218,7 +226,7 @@ def write_answers(answers: Sequence[tuple[int, Answer]], schema: Any) -> Any:
 
 def read_answers(batch: Any, task: Task) -> Iterator[tuple[int, Answer]]:
     """The inverse. The answers' own places are not known here: they are 0."""
-    names = [column.name for column in result_columns(task)]
+    names = [column.name for column in result_columns(task) if column.name not in COUNTS]
     columns = {name: batch.column(name).to_pylist() for name in batch.schema.names}
     if "embedding" in columns:
         columns["embedding"] = _arrays(batch.column("embedding"))
@@ -227,9 +235,9 @@ def read_answers(batch: Any, task: Task) -> Iterator[tuple[int, Answer]]:
         if code is not None:
             yield number, Answer(row=0, fault=Fault(code, columns["error_message"][place] or ""))
             continue
-        counts = {name: columns[name][place] or 0 for name in ("prompt_tokens", "output_tokens")}
-        values = {name: columns[name][place] for name in names if name not in counts}
-        yield number, Answer(row=0, values=values, **counts)
+        prompt_tokens, output_tokens = columns["prompt_tokens"][place] or 0, columns["output_tokens"][place] or 0
+        values = {name: columns[name][place] for name in names}
+        yield number, Answer(row=0, values=values, prompt_tokens=prompt_tokens, output_tokens=output_tokens)
 
 
 def _arrays(column: Any) -> list[Any]:
