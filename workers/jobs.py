@@ -28,11 +28,15 @@ def build_driver(settings: Settings, caller: Caller, is_stopping: Callable[[], b
     registry = open_registry(settings)
     room = hashlib.blake2b(f"{jobs.worker}\0{settings.data_dir.absolute()}".encode(), digest_size=8).hexdigest()
 
+    suited: set[Path] = set()
+
     @contextmanager
     def door(job: Job) -> Iterator[FlightScorer]:
         address = WorkerAddress.of(jobs.worker, settings)
         with FlightScorer(address, job.spec, patience_s=jobs.worker_wait_s) as scorer:
-            scorer.check(Asking(job.spec))
+            if job.folder.path not in suited:  # a worker of other files is refused each time; this costs a row
+                scorer.check(Asking(job.spec))
+                suited.add(job.folder.path)
             yield scorer
 
     def turnstile() -> Turnstile:
