@@ -3,8 +3,8 @@
 from typing import Any
 
 import pytest
-import torch
 
+from pipeline.engine.threads import use_threads
 from tests.engine.tiny_models import tiny_model
 from tests.engine.tiny_tokenizers import byte_level
 
@@ -12,7 +12,7 @@ from tests.engine.tiny_tokenizers import byte_level
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     """Tiny models gain nothing from threads, and lose much where other programs run beside them. Loading a model sets its own number."""
-    torch.set_num_threads(1)
+    use_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.engine.attention.decode import form as kernel_form
 from pipeline.engine.attention.decoding import decode, find_kernel
 from pipeline.engine.attention.hook import Form
 from pipeline.engine.attention.paged import LayerShape, _LayerCache
 from pipeline.engine.attention.plain import decode_plainly
 from pipeline.engine.attention.step import AttentionStep, DecodeBucket
+from pipeline.engine.threads import use_threads
 
 LENGTHS = (41, 33, 32, 9, 8, 1)
 PLAIN = Form(0.3, 0, 0.0, None)
@@ -78,15 +80,18 @@ def test_a_sequence_that_is_not_a_number_harms_nobody():
     assert (got[others] - expected[others]).abs().max() < BOUNDS[torch.float32]
 
 
-def test_what_the_work_is_split_into_changes_nothing():
-    """One, two or more workers than there is work: the same bits."""
+@pytest.mark.parametrize("is_parallel", [False, True])
+def test_what_the_work_is_split_into_changes_nothing(is_parallel):
+    """One, two or more workers than there is work: the same bits, and nearly those of torch; on one thread or several."""
     layer, step = layer_of(LayerShape(2, 8, 6), 4, torch.float32)
     decodes = step.decodes()
-    query = torch.randn(len(LENGTHS), 4, 8)
+    query = torch.randn(len(LENGTHS), 4, 8, generator=torch.Generator().manual_seed(1))
+    use_threads(2 if is_parallel else 1)
+    kernel = kernel_form(2, 8, 6, is_half=False, is_parallel=is_parallel).define().compiled()
     outs = []
     for workers in (1, 2, 50):
         out = torch.empty(len(LENGTHS), 4, 6)
-        find_kernel(layer.keys, layer.values, 4)(
+        kernel(
             query.numpy(),
             layer.keys.flatten(1, 2).numpy(),
             layer.values.flatten(1, 2).numpy(),
@@ -104,6 +109,8 @@ def test_what_the_work_is_split_into_changes_nothing():
         outs.append(out)
     assert torch.equal(outs[0], outs[1])
     assert torch.equal(outs[0], outs[2])
+    expected = torch.cat([decode_plainly(layer.keys, layer.values, bucket, query.transpose(0, 1), PLAIN) for bucket in step.buckets])
+    assert (outs[0] - expected).abs().max() < BOUNDS[torch.float32]
 
 
 def test_other_caches_are_left_to_torch():

@@ -1,0 +1,245 @@
+"""How kernels are found: where they are on disk, where they are compiled first, and where they are compiled aside."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+from structlog.testing import capture_logs
+
+from pipeline.engine.attention import decoding
+from pipeline.engine.attention.decode import form as decode_form
+from pipeline.engine.attention.hook import Form
+from pipeline.engine.attention.plain import decode_plainly
+from pipeline.engine.forms import CannotKeep
+from pipeline.engine.kernels import KERNELS, Kernels
+from pipeline.engine.rewrites.activation import SIGMOIDS
+from pipeline.engine.rewrites.gating import form as gating_form
+from pipeline.settings import KernelCompiling
+from tests.engine.named_kernels import NOWHERE, form
+
+WAIT_S = 30.0
+
+
+def command(code):
+    """A process that takes a compiler's place."""
+    return (sys.executable, "-I", "-S", "-c", code)
+
+
+@contextmanager
+def aside(code="pass"):
+    """Kernels that are compiled aside, by such a process, and what is logged."""
+    kernels = Kernels(command(code))
+    with capture_logs() as logs, kernels.compiling(KernelCompiling.BACKGROUND):
+        yield kernels, logs
+
+
+def wait(condition):
+    """Until it is true."""
+    deadline_s = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline_s, "it did not come about"
+        time.sleep(0.005)
+
+
+def passes(_kernel):
+    """A proof that finds nothing wrong."""
+    return True
+
+
+def test_without_a_choice_kernels_are_compiled_where_they_are_first_used():
+    """Nobody waits for a proof: what is verified at load is verified with the kernel in place."""
+    kernel = Kernels(command("raise SystemExit(1)")).find(form(1), passes)
+    assert kernel is not None
+    assert kernel() == 1
+
+
+def test_what_is_on_disk_is_used_at_once():
+    """Also where kernels are compiled aside, and nothing is compiled then."""
+    with aside("raise SystemExit(1)") as (kernels, logs):
+        assert kernels.find(form(100), passes)() == 100
+    assert logs == []
+
+
+def test_a_kernel_compiled_aside_is_proven_before_it_is_used():
+    """Until then there is none; the proof is asked once, with the kernel itself, and one line says that it is in use."""
+    asked = []
+    with aside() as (kernels, logs):
+        assert kernels.find(form(1), lambda kernel: asked.append(kernel()) or True) is None
+        wait(lambda: kernels.find(form(1), passes) is not None)
+        assert kernels.find(form(1), passes)() == 1
+        wait(lambda: logs)
+    assert asked == [1]
+    assert [(line["event"], line["log_level"], line["kernel"]) for line in logs] == [("kernel_in_use", "info", "named_kernels 1")]
+
+
+def test_kernels_are_compiled_one_after_the_other():
+    """Two are wanted at once, and the second one's process begins when the first one's has ended."""
+    with aside("import os, sys; os.mkdir(sys.argv[1] + '.lock'); os.rmdir(sys.argv[1] + '.lock')") as (kernels, logs):
+        assert [kernels.find(form(number), passes) for number in (1, 2)] == [None, None]
+        wait(lambda: len(logs) == 2)
+    assert [(line["event"], line["kernel"]) for line in logs] == [("kernel_in_use", "named_kernels 1"), ("kernel_in_use", "named_kernels 2")]
+
+
+def refuses(_kernel):
+    """A proof that finds the kernel wrong."""
+    return False
+
+
+def breaks(_kernel):
+    """A proof that does not come to an end."""
+    raise ValueError("too wide")
+
+
+@pytest.mark.parametrize(
+    ("code", "proof", "words"),
+    [
+        ("pass", refuses, "does not compute what torch computes"),
+        ("pass", breaks, "ValueError: too wide"),
+        ("import sys; sys.exit('no memory')", passes, "ended with 1: no memory"),
+        ("import os; os.kill(os.getpid(), 9)", passes, "ended with -9: without a word"),
+    ],
+    ids=["wrong", "not-provable", "fails", "killed"],
+)
+def test_a_kernel_that_is_not_to_be_trusted_is_warned_of_once_and_never_used(code, proof, words):
+    """Be it wrong, or never compiled: torch's operations stay, and it is not tried again."""
+    with aside(code) as (kernels, logs):
+        kernels.find(form(1), proof)
+        wait(lambda: logs)
+        assert [kernels.find(form(1), passes) for _ in range(3)] == [None] * 3
+        kernels.find(form(100), passes)
+    assert [(line["event"], line["log_level"]) for line in logs] == [("kernel_not_used", "warning")]
+    assert words in logs[0]["detail"]
+
+
+def test_a_failure_does_not_end_the_compiling_of_others():
+    """The next kernel in the queue is compiled all the same."""
+    with aside("import sys; sys.exit(sys.argv[2] == '[1]')") as (kernels, logs):
+        kernels.find(form(1), passes)
+        kernels.find(form(2), passes)
+        wait(lambda: len(logs) == 2)
+        assert kernels.find(form(1), passes) is None
+        assert kernels.find(form(2), passes) is not None
+
+
+def test_where_nothing_can_be_kept_a_worker_serves_without_and_says_so_once():
+    """A process aside could not hand its kernel over, so none is started."""
+    with aside("raise SystemExit(1)") as (kernels, logs):
+        assert kernels.find(form(NOWHERE), passes) is None
+        assert kernels.find(form(NOWHERE), passes) is None
+    assert [(line["event"], line["log_level"]) for line in logs] == [("kernels_not_kept", "warning")]
+    assert "/nowhere: read-only" in logs[0]["detail"]
+
+
+def test_where_nothing_can_be_kept_others_compile_in_the_process():
+    """A warning says that each start pays for it."""
+    kernels = Kernels(command("raise SystemExit(1)"))
+    with capture_logs() as logs, kernels.compiling(KernelCompiling.BEFORE):
+        assert kernels.find(form(NOWHERE), passes)() == NOWHERE
+    assert [line["event"] for line in logs] == ["kernels_not_kept"]
+
+
+def test_closing_ends_the_process_that_compiles():
+    """It is gone when the context is left, what waited behind it is not begun, and nobody is warned of what was meant."""
+    with aside("import os, sys, time; sys.stderr.write(str(os.getpid())); sys.stderr.flush(); time.sleep(600)") as (kernels, logs):
+        kernels.find(form(1), passes)
+        kernels.find(form(2), passes)
+        compiler = kernels._aside
+        wait(lambda: compiler._child is not None)
+        child = compiler._child
+    assert child.returncode == -signal.SIGKILL
+    assert compiler._child is None or compiler._child is child
+    assert logs == []
+
+
+def test_the_compiling_process_ends_with_who_started_it():
+    """A worker that is killed leaves none behind: its end of the pipe closes with it."""
+    compiles = "time.define = lambda seconds: (print('begun', flush=True), time.sleep(seconds))"
+    code = f"import sys, time; from pipeline.engine import compiling; {compiles}; sys.argv[1:] = ['time', '[600]']; compiling.main()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout.readline() == b"begun\n"
+        assert child.poll() is None
+        child.stdin.close()
+        assert child.wait(WAIT_S) == 1
+
+
+def test_a_kernel_lies_on_disk_apart_for_one_thread_and_for_several(tmp_path, monkeypatch):
+    """Compiled for one, it is found for one only; and where the folder cannot be written, that is said."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "kernels"))
+    # Where the folder is, a process finds out once: another process has another.
+    code = "import sys; from pipeline.engine.rewrites.gating import form; d = [form(is_parallel=p).define() for p in (False, True)]; "
+    code += "before = [k.is_kept() for k in d]; d[0].compiled(); print(before, [k.is_kept() for k in d])"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[False, False] [True, False]"
+    (tmp_path / "file").write_bytes(b"")
+    failing = subprocess.run(
+        [sys.executable, "-c", "from pipeline.engine.rewrites.gating import form; form(is_parallel=False).define().is_kept()"],
+        env=os.environ | {"XDG_CACHE_HOME": str(tmp_path / "file")},
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert CannotKeep.__name__ in failing.stderr
+    assert "Not a directory" in failing.stderr
+
+
+def decode_wrongly(*arguments):
+    """A decode kernel that forgets the last token of each sequence."""
+    kernel = KERNELS.find(decode_form(2, 8, 6, is_half=False, is_parallel=False), passes)
+    kernel(*arguments[:6], np.maximum(arguments[6] - 1, 1), *arguments[7:])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_the_decode_kernel_passes_its_proof(dtype):
+    """In the precision that the cache has."""
+    cache = torch.empty(2, 1, 4, 8, dtype=dtype)
+    kernel = decoding.find_kernel(cache, cache[..., :6], 4)
+    assert decoding.is_right(kernel, group=2, key_width=8, value_width=6, dtype=dtype)
+
+
+def test_a_wrong_decode_kernel_does_not_pass():
+    """Neither one that forgets a token, nor one that writes nothing, which leaves what is not a number."""
+    sizes = {"group": 2, "key_width": 8, "value_width": 6, "dtype": torch.float32}
+    assert not decoding.is_right(decode_wrongly, **sizes)
+    assert not decoding.is_right(lambda *_: None, **sizes)
+
+
+def test_a_wrong_gating_kernel_does_not_pass():
+    """The real one does; one that leaves the gate as it is does not."""
+    kernel = KERNELS.find(gating_form(is_parallel=False), passes)
+    assert SIGMOIDS[0].is_right(kernel)
+    assert not SIGMOIDS[0].is_right(lambda *_: None)
+
+
+@pytest.mark.parametrize("kind", SIGMOIDS, ids=["swish", "gelu"])
+def test_gating_without_a_kernel_is_the_activation_that_it_stands_for(kind):
+    """Torch's own functions, over small and large numbers."""
+    gate, up = torch.linspace(-90, 90, 1001), torch.randn(1001, generator=torch.Generator().manual_seed(0))
+    activation = torch.nn.functional.silu(gate) if kind is SIGMOIDS[0] else torch.nn.functional.gelu(gate, approximate="tanh")
+    torch.testing.assert_close(kind.gate(None, gate.clone(), up), activation * up, rtol=1e-5, atol=1e-5)
+
+
+def test_attention_takes_the_kernel_from_the_step_on_in_which_it_is_there(monkeypatch):
+    """Before, plain operations compute the layer; after, the kernel does, and the numbers agree."""
+    from pipeline.engine.attention import paged
+    from pipeline.engine.attention.paged import LayerShape, PagedAttention
+    from pipeline.engine.attention.step import AttentionStep, DecodeBucket
+
+    module, draw = torch.nn.Identity(), torch.Generator().manual_seed(0)
+    attention = PagedAttention({module: LayerShape(2, 8, 6)}, blocks=2, block_tokens=4, dtype=torch.float32, device=torch.device("cpu"))
+    attention.step = AttentionStep(torch.tensor([0]), (DecodeBucket(0, 1, torch.tensor([0]), torch.tensor([1]), 4),), ())
+    query, key, value = (torch.randn(1, heads, 1, width, generator=draw) for heads, width in ((4, 8), (2, 8), (2, 6)))
+    plain = []
+    monkeypatch.setattr(paged, "decode_plainly", lambda *arguments: plain.append(1) or decode_plainly(*arguments))
+    monkeypatch.setattr(decoding, "KERNELS", kernels := Kernels(command("raise SystemExit(1)")))
+    form = decode_form(2, 8, 6, is_half=False, is_parallel=False)
+    kernels._known[form] = None
+    before = attention.attend(module, query, key, value, Form(1.0, 0, 0.0, None))
+    kernels._known[form] = KERNELS.find(form, passes)
+    after = attention.attend(module, query, key, value, Form(1.0, 0, 0.0, None))
+    assert plain == [1]
+    torch.testing.assert_close(before, after)
