@@ -15,6 +15,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -103,8 +104,8 @@ def _sent(ack: Acknowledged | TransportError) -> None:
         raise ack
 
 
-def start_worker(settings: Settings, model: ModelSettings, directory: Path) -> subprocess.Popen[bytes]:
-    """Starts `penstock worker` and waits until it is ready."""
+def start_worker(settings: Settings, model: ModelSettings, directory: Path, more: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+    """Starts `penstock worker`, perhaps with more in its environment, and waits until it is ready."""
     command = [str(Path(sys.executable).with_name("penstock")), "worker", "--model", f"{model.name}={model.source}", "--dtype", settings.dtype.value]
     environment = os.environ | {
         "PENSTOCK_KAFKA__BOOTSTRAP_SERVERS": settings.kafka.bootstrap_servers,
@@ -113,6 +114,7 @@ def start_worker(settings: Settings, model: ModelSettings, directory: Path) -> s
         "PENSTOCK_HTTP__PORT": "0",
         "PENSTOCK_LOG__LEVEL": "WARNING",
     }
+    environment |= more or {}
     worker = subprocess.Popen(command, env=environment)
     card = directory / f"worker-{worker.pid}.json"
     deadline_s = time.monotonic() + READY_S

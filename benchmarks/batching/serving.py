@@ -14,6 +14,8 @@ from pipeline.scheduling.sequence import Lane
 BACKLOG = 2
 """Flex requests under way for each row of the engine: one that runs and one that waits for its place."""
 IDLE_S = 0.001
+LEAST_IDLE_S = 1e-6
+"""Clocks round: a wait always ends later than it began."""
 
 
 class Server(Protocol):
@@ -127,7 +129,7 @@ class Run:
                 self.outcome.step_s.append(now_s - started_s)
         if outputs is None:
             due_s = self.arrivals[self._sent].at_s if self._sent < len(self.arrivals) else math.inf
-            self.server.wait(min(now_s + IDLE_S, max(due_s, now_s)))
+            self.server.wait(min(now_s + IDLE_S, max(due_s, now_s + LEAST_IDLE_S)))
         if self._began_s is None and now_s >= self.span.settle_s:
             self._began_s = now_s
 

@@ -1,0 +1,194 @@
+"""From the outside: one worker process on a real broker, told a target in its environment; bursty live streams and a saturating backlog."""
+
+import json
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from benchmarks.batching.arrivals import Ask, Bursts, Lengths
+from benchmarks.batching.outcome import Outcome
+from benchmarks.batching.policies import Contender
+from benchmarks.batching.serving import Span
+from benchmarks.batching.stage import LIVE_SHARE, Stage
+from benchmarks.e2e import start_worker
+from benchmarks.report import publish
+from compose.kafka.broker import KafkaBroker
+from pipeline.models import TINY
+from pipeline.scheduling.explanation import ClosedBatch
+from pipeline.scheduling.policy import FirstCome
+from pipeline.scheduling.sequence import Lane
+from pipeline.settings import ModelSettings, Settings
+from pipeline.settings import load as load_settings
+from pipeline.transport.base import Acknowledged, Partition, TransportError
+from pipeline.transport.opening import open_transport
+from schemas.codec import decode_event
+from schemas.errors import BY_CODE
+from schemas.events import Chunk, End, Error
+from schemas.record import Encoded
+
+MODEL = ModelSettings(name="tiny", source=str(TINY))
+TIERS = {Lane.DEFAULT: "default", Lane.FLEX: "flex"}
+STEPS = 2.0
+POLL_S = 0.002
+END_S = 30.0
+CLOSE_S = 5.0
+BURSTS = Bursts(per_s=0.0, period_s=5.0, burst_s=0.5)
+SPAN = Span(settle_s=2.0, measured_s=10.0, grace_s=5.0)
+SHORT_SPAN = Span(settle_s=1.0, measured_s=5.0, grace_s=5.0)
+
+
+class KafkaServer:
+    """A worker behind a broker: requests are published when they are due, and a token is there when a reader of the replies sees it."""
+
+    def __init__(self, settings: Settings, card: Path):
+        self._card = card
+        self._transport = open_transport(settings)
+        self._producer = self._transport.producer()
+        self._topic = settings.topics.requests
+        chunks = settings.topics.chunks
+        self._reader = self._transport.reader(frozenset(Partition(chunks, number) for number in range(self._producer.partitions(chunks))))
+        self._open: set[str] = set()
+        self._run = 0
+        self._origin_s = 0.0
+
+    def begin(self, contender: Contender) -> None:  # noqa: ARG002 -- who decides is the worker's affair
+        """Starts the clock."""
+        self._run += 1
+        self._origin_s = time.monotonic()
+
+    def now_s(self) -> float:
+        """Reads the monotonic clock."""
+        return time.monotonic() - self._origin_s
+
+    def wait(self, until_s: float) -> None:
+        """Sleeps."""
+        time.sleep(max(until_s - self.now_s(), 0.0))
+
+    def add(self, key: int, ask: Ask, lane: Lane, arrived_s: float) -> None:  # noqa: ARG002 -- the record's time is when it is sent
+        """Publishes a request."""
+        custom_id = f"{self._run}-{key}"
+        body = {"model": MODEL.name, "prompt": ask.prompt_ids, "max_tokens": ask.output_tokens, "service_tier": TIERS[lane]}
+        body |= {"temperature": 0, "ignore_eos": True, "stream": True}
+        line = {"custom_id": custom_id, "method": "POST", "url": "/v1/completions", "body": body}
+        self._open.add(custom_id)
+        name = custom_id.encode()
+        self._producer.send(self._producer.partition_for(self._topic, name), Encoded(key=name, value=json.dumps(line).encode()), _sent)
+
+    def step(self) -> Iterable[tuple[int, int, bool]] | None:
+        """Reads what has come."""
+        outputs = [output for record in self._reader.poll(POLL_S, 1_000) if (output := self._read(record)) is not None]
+        return outputs or None
+
+    def clear(self) -> None:
+        """Lets what is under way end."""
+        give_up_s = time.monotonic() + END_S
+        while self._open:
+            self.step()
+            if time.monotonic() > give_up_s:
+                raise TimeoutError(f"{len(self._open)} requests did not end within {END_S:.0f} s")
+
+    def closed(self) -> Sequence[ClosedBatch]:
+        """Knows nothing of steps; see `recent`."""
+        return ()
+
+    def slow_down(self, factor: float) -> None:
+        """Cannot reach into the worker."""
+        raise NotImplementedError(f"a worker process is not slowed down {factor} times from the outside")
+
+    def recent(self) -> dict[str, Any]:
+        """Reads what the worker tells of its last seconds."""
+        url = json.loads(self._card.read_text(encoding="utf-8"))["http"]
+        with urllib.request.urlopen(f"{url}/debug/batches", timeout=5) as page:  # noqa: S310 -- our own worker
+            recent: dict[str, Any] = json.loads(page.read())["models"][0]["recent"]
+            return recent
+
+    def close(self) -> None:
+        """Lets go of the log."""
+        self._producer.close(CLOSE_S)
+        self._reader.close(CLOSE_S)
+        self._transport.close()
+
+    def _read(self, record: Any) -> tuple[int, int, bool] | None:
+        event = decode_event(record.key, record.value, record.headers).event
+        if isinstance(event, Error):
+            raise BY_CODE[event.code](event.message)
+        name = record.key.decode()
+        if isinstance(event, End):
+            self._open.discard(name)
+        run, _, key = name.partition("-")
+        if int(run) != self._run or not isinstance(event, Chunk | End):
+            return None
+        return int(key), len(event.token_ids) if isinstance(event, Chunk) else 0, isinstance(event, End)
+
+
+class Watching(KafkaServer):
+    """Remembers what the worker told of its steps at the end of a run, before they fade."""
+
+    last: Mapping[str, Any]
+
+    def clear(self) -> None:
+        """Reads, and lets what is under way end."""
+        self.last = self.recent()
+        super().clear()
+
+
+def main(*, is_short: bool) -> None:
+    """Measures each lane alone, sets the target by that, and starts a worker anew with it."""
+    span = SHORT_SPAN if is_short else SPAN
+    aimless = Contender(name="worker", policy=FirstCome())
+    with tempfile.TemporaryDirectory() as folder, KafkaBroker(Path(folder) / "kafka") as broker:
+        with worker(broker, Path(folder) / "aimless", {}) as server:
+            stage = Stage(server=server, lengths=Lengths(), span=SHORT_SPAN, bursts=BURSTS)
+            stage.one(aimless, seed=0, per_s=0.0)  # warms up, and learns
+            stage.span = span
+            backlog = stage.one(aimless, seed=1, per_s=0.0)
+            step_s = server.last["measured_ms"] / 1_000
+            per_s = stage.rate(LIVE_SHARE, backlog)
+            alone = stage.one(aimless, seed=2, per_s=per_s, has_backlog=False)
+            both = stage.one(aimless, seed=2, per_s=per_s)
+            again = stage.one(aimless, seed=3, per_s=0.0)
+        backlog.add(again)
+        target_s = alone.ttft_s(0.95) + STEPS * step_s
+        told = {"PENSTOCK_TARGETS__TTFT_MS": f"{1_000 * target_s:.1f}"}
+        with worker(broker, Path(folder) / "told", told) as server:
+            stage = Stage(server=server, lengths=Lengths(), span=SHORT_SPAN, bursts=BURSTS)
+            stage.one(aimless, seed=0, per_s=per_s)
+            stage.span = span
+            with_target = stage.one(aimless, seed=2, per_s=per_s)
+            closed = server.last["closed"]
+    rows = [_row(name, outcome, backlog) for name, outcome in {"no target": both, "with the target": with_target}.items()]
+    is_met = with_target.ttft_s(0.95) <= target_s
+    publish(
+        "batching-kafka",
+        f"live alone p95 {1_000 * alone.ttft_s(0.95):.0f} ms, flex alone {backlog.tokens_per_s:,.0f} tokens/s in steps of {1_000 * step_s:.1f} ms; "
+        f"target {1_000 * target_s:.0f} ms: {'met' if is_met else 'NOT MET'}",
+        rows,
+        {"target_ms": 1_000 * target_s, "met": is_met, "live_per_s": per_s, "flex_step_ms": 1_000 * step_s, "closed": closed},
+    )
+
+
+@contextmanager
+def worker(broker: KafkaBroker, folder: Path, told: Mapping[str, str]) -> Iterator[Watching]:
+    """Starts `penstock worker` with this environment, and connects to it."""
+    settings = load_settings({"kafka": {"bootstrap_servers": broker.bootstrap_servers}, "dtype": "float32"})
+    process = start_worker(settings, MODEL, folder, told)
+    server = Watching(settings, folder / f"worker-{process.pid}.json")
+    try:
+        yield server
+        server.close()
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def _row(name: str, outcome: Outcome, alone: Outcome) -> dict[str, Any]:
+    return {"what": name, **{key: value for key, value in outcome.row(None, alone.tokens_per_s).items() if key != "goodput_per_s"}}
+
+
+def _sent(ack: Acknowledged | TransportError) -> None:
+    if isinstance(ack, TransportError):
+        raise ack
