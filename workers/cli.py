@@ -39,12 +39,17 @@ def up(
     device: Device = None,
     http_port: HttpPort = None,
 ) -> None:
-    """Serve on this machine alone, without a broker: a worker on the embedded log, until Ctrl-C."""
+    """Serve on this machine alone, without a broker: a worker on the embedded log, background jobs beside it, until Ctrl-C."""
     flags = _flags(model, dtype, device, http_port)
     settings = given.settings(flags)
     if "transport" not in settings.model_fields_set:
         settings = given.settings({**flags, "transport": TransportKind.EMBEDDED})
     say(_how_to_talk(settings))
+    if settings.jobs.broker_url.get_secret_value().startswith("memory://"):
+        from workers.companion import Companion  # noqa: PLC0415 -- see _serve
+
+        with Companion.of(given):
+            _serve(settings)
     _serve(settings)
 
 

@@ -31,7 +31,7 @@ def rows(tmp_path: Path) -> Path:
 
 
 def test_a_job_survives_the_death_of_everything_it_runs_on(rows: Path, tmp_path: Path):
-    """Killed with -9: a Celery child, the GPU worker, Redis and the Celery parent; every row is there exactly once, in order, and nobody had to help."""
+    """A Celery child, the GPU worker, Redis and the Celery parent get SIGKILL; every row is there exactly once, in order, and nobody had to help."""
     out = tmp_path / "out"
     with plant(tmp_path / "plant", shard_rows=SHARD_ROWS) as running:
         running.worker.spawn()
