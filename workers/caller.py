@@ -35,7 +35,7 @@ class CeleryCaller:
         """Whether no message waits for somebody to score; not so where the broker does not say."""
         with self._app.connection_for_read() as connection:
             try:
-                connection.ensure_connection(max_retries=1, timeout=2.0)
+                connection.ensure_connection(max_retries=1, interval_start=0.1, timeout=2.0)
                 return not connection.default_channel.queue_declare(QUEUES[Kind.SCORE], passive=True).message_count
             except connection.channel_errors:  # there is no such queue while it is empty
                 return True
