@@ -215,3 +215,28 @@ def test_an_unknown_job_is_refused_before_any_path_is_made_of_it(bench: Bench, j
     """Ids come in messages."""
     with pytest.raises(UnknownJob):
         bench.driver.plan(job)
+
+
+def test_a_job_that_cannot_be_read_does_not_hold_up_the_others(bench: Bench, dataset: Path, out: Path, tmp_path: Path):
+    """Reconciling goes on with the next one."""
+    broken = bench.submit(dataset, tmp_path / "broken")
+    home = bench.submit(dataset, out)
+    bench.driver.plan(broken.id)
+    bench.calls.made.clear()
+    broken.folder.plan_file.write_text("torn")
+    bench.driver.reconcile()
+    assert [errand.job for errand in bench.calls.made] == [home.id]
+
+
+def test_a_cancelled_job_waits_for_those_who_are_at_it(bench: Bench, dataset: Path, out: Path):
+    """Its end is called out when the last of them leaves."""
+    home = bench.submit(dataset, out)
+    bench.driver.plan(home.id)
+    home.ask(Halt.CANCELLED)
+    bench.driver.advance(home.id)
+    shard = bench.calls.made[0]
+    with make_board(home.errands).attend(shard):
+        bench.answer(bench.calls.made.pop())
+        assert not home.is_over
+    bench.answer_all()
+    assert Tally(home).read().phase is Phase.CANCELLED

@@ -118,6 +118,7 @@ class Driver:
             opened = _open(home.folder.path)
             missing = list(opened.commits_missing())
             if any(board.is_attended(Errand(Kind.SCORE, job, shard.number)) for shard in missing):
+                board.strike(errand)  # whoever ends one of them calls this out again
                 return
             is_cancelled = bool(missing) and home.asked() is Halt.CANCELLED
             try:
@@ -147,7 +148,10 @@ class Driver:
         """Calls out again what nobody answered, of one job or of every one."""
         is_idle = self._caller.is_idle()
         for home in self._registry.homes() if job is None else [self._registry.find(job)]:
-            self._reconcile(home, is_idle=is_idle)
+            try:
+                self._reconcile(home, is_idle=is_idle)
+            except (JobRefused, OSError, ValueError) as error:  # the others are not to suffer from it
+                log.error("job_unreadable", job=home.id, detail=str(error))
 
     def _reconcile(self, home: Home, *, is_idle: bool) -> None:
         if home.is_over or home.failure is not None:

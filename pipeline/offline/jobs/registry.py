@@ -186,10 +186,6 @@ class Registry:
                 if re.fullmatch(JOB_ID, path.name) is not None and home.submission_file.exists():
                     yield home
 
-    def open_homes(self) -> Iterator[Home]:
-        """The jobs that are worked on."""
-        return (home for home in self.homes() if not home.is_over)
-
     @staticmethod
     def _forget(home: Home) -> None:
         """Clears what is left of a job whose folder is gone, for another one that takes its place."""

@@ -65,7 +65,8 @@ class Standing:
 
     def to_json(self) -> dict[str, Any]:
         """As verbs write it."""
-        return asdict(self) | {"counts": None} | asdict(self.counts)
+        known = asdict(self)
+        return known | known.pop("counts")
 
 
 class Tally:
