@@ -21,13 +21,17 @@ from pipeline.offline.estimating import Estimate, estimate
 from pipeline.offline.finalising import finalise
 from pipeline.offline.fingerprint import describe_model
 from pipeline.offline.flags import lower_pause, read_flag, watch
+from pipeline.offline.flight.address import WorkerAddress, WorkerAway
+from pipeline.offline.flight.client import FlightScorer
+from pipeline.offline.flight.session import WorkerDied, meet
 from pipeline.offline.plan import Job, plan, preview
 from pipeline.offline.prompts import Asking
 from pipeline.offline.refusals import JobBusy, JobRefused
+from pipeline.offline.scorer import Scorer
 from pipeline.offline.scoring import Halt, Scoring
-from pipeline.settings import LogSettings, ModelSettings, Settings
+from pipeline.settings import LogSettings, Settings
 from pipeline.telemetry import configure_logging
-from schemas.job import JobState, Manifest
+from schemas.job import JobState, Manifest, ModelSpec
 
 SWITCH_INTERVAL_S = 0.0005
 """Threads that read and write hold the interpreter for at most this long while a step wants it."""
@@ -40,6 +44,9 @@ def score(
     options: JobOptions,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Compute a sample and say what the job would take.")] = False,
     cost_per_hour: Annotated[float | None, typer.Option(min=0.0, help="With --dry-run: price of this machine's hour.")] = None,
+    worker: Annotated[
+        str | None, typer.Option(metavar="URI", help="Compute on a live worker: auto, unix:///PATH or grpc+tls://HOST:PORT; it also names the model.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Run a model over a dataset: generate, chat, embed, classify, rerank, or score how likely texts are.
@@ -50,17 +57,20 @@ def score(
     settings = given.settings(options.flags())
     _configure(settings)
     try:
-        model = pick_model(settings)
-        spec = options.spec(describe_model(model, settings.dtype))
+        address = None if worker is None else WorkerAddress.of(worker, settings)
+        spec = options.spec(_model(settings, address))
         if dry_run:
-            _show_estimate(_estimate(preview(spec, options.inputs, options.out), model, settings, cost_per_hour), as_json=as_json)
+            _show_estimate(_estimate(preview(spec, options.inputs, options.out), settings, address, cost_per_hour), as_json=as_json)
             return
-        manifest = _finish(plan(spec, options.inputs, options.out, settings.offline.shard_rows), model, settings)
+        manifest = _finish(plan(spec, options.inputs, options.out, settings.offline.shard_rows), settings, address)
     except JobRefused as error:
         complain(str(error))
         raise typer.Exit(EXIT_ERROR) from None
     except JobBusy as error:
         complain(f"{error}; another process works on them: repeat the command when it has ended")
+        raise typer.Exit(EXIT_TRY_AGAIN) from None
+    except WorkerAway as error:
+        complain(f"{error}; the same command goes on from here")
         raise typer.Exit(EXIT_TRY_AGAIN) from None
     except LoadError as error:
         complain(str(error))
@@ -72,19 +82,32 @@ def score(
         raise typer.Exit(EXIT_SOME_FAILED)
 
 
-def _finish(job: Job, model: ModelSettings, settings: Settings) -> Manifest:
+def _model(settings: Settings, address: WorkerAddress | None) -> ModelSpec:
+    """The model of the settings, by its files here; without any, the one that the worker serves, or that ships."""
+    if address is None or settings.models:
+        return describe_model(pick_model(settings), settings.dtype)
+    served = meet(address).models
+    if len(served) > 1:
+        raise JobRefused(f"the worker serves {', '.join(model.spec.name for model in served)}: give --model NAME=PATH_OR_HUB_ID")
+    return served[0].spec
+
+
+def _finish(job: Job, settings: Settings, address: WorkerAddress | None) -> Manifest:
     """Does what is left of a job, and ends it."""
     if read_flag(job.folder) is Halt.CANCELLED:
         raise JobRefused(f"the job in {job.folder.path} was cancelled: name another folder")
     lower_pause(job.folder)
-    if any(job.commits_missing()):
-        with _scorer(job, model, settings) as scorer:
-            _score(job, scorer)
+    while any(job.commits_missing()) and read_flag(job.folder) is not Halt.CANCELLED:
+        try:
+            with _scorer(job, settings, address) as scorer:
+                _score(job, scorer)
+        except WorkerDied as error:
+            say(f"{error}; rows that may have been why run apart from now on.")
     is_cancelled = read_flag(job.folder) is Halt.CANCELLED and any(job.commits_missing())
     return finalise(job, JobState.CANCELLED if is_cancelled else JobState.COMPLETED)
 
 
-def _score(job: Job, scorer: EngineScorer) -> None:
+def _score(job: Job, scorer: Scorer) -> None:
     committed_rows = job.plan.rows - sum(shard.rows for shard in job.commits_missing())
     flag = watch(job.folder)
     with interruptible() as came, shown(job.plan, committed_rows) as report:
@@ -99,8 +122,21 @@ def _score(job: Job, scorer: EngineScorer) -> None:
 
 
 @contextmanager
-def _scorer(job: Job, model: ModelSettings, settings: Settings) -> Iterator[EngineScorer]:
+def _scorer(job: Job, settings: Settings, address: WorkerAddress | None) -> Iterator[Scorer]:
+    """What computes: the model in this process, or a worker's."""
+    if address is None:
+        with _engine_scorer(job, settings) as scorer:
+            yield scorer
+        return
+    with FlightScorer(address, job.spec) as remote:
+        remote.check(Asking(job.spec))
+        yield remote
+
+
+@contextmanager
+def _engine_scorer(job: Job, settings: Settings) -> Iterator[EngineScorer]:
     """Loads the model, and lets it go in the end."""
+    model = pick_model(settings)
     # Read when the tensor library loads: threads that spin at a barrier take the cores that reading and writing need.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from pipeline.engine.selection import engine_settings, open_engine  # noqa: PLC0415 -- seconds
@@ -117,8 +153,8 @@ def _scorer(job: Job, model: ModelSettings, settings: Settings) -> Iterator[Engi
         engine.close()
 
 
-def _estimate(job: Job, model: ModelSettings, settings: Settings, cost_per_hour: float | None) -> Estimate:
-    with _scorer(job, model, settings) as scorer:
+def _estimate(job: Job, settings: Settings, address: WorkerAddress | None, cost_per_hour: float | None) -> Estimate:
+    with _scorer(job, settings, address) as scorer:
         return estimate(job, scorer, cost_per_hour=cost_per_hour)
 
 

@@ -32,6 +32,13 @@ class Ended(Exception):
         self.is_retryable = is_retryable
 
 
+class Unsound(Ended):
+    """What a caller sent is not for this door, and would not be if it came again."""
+
+    def __init__(self, message: str):
+        super().__init__(message, is_retryable=False)
+
+
 class Exchange:
     """The rows of one caller.
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import structlog
 from pyarrow import flight
 
-from pipeline.offline.flight.exchange import Ended, Exchange, Numbered
+from pipeline.offline.flight.exchange import Ended, Exchange, Numbered, Unsound
 from pipeline.offline.flight.lobby import Lobby
 from pipeline.offline.flight.wire import ANSWER_ROWS, WELCOME, DoorFault, Goodbye, answers_schema, check_schema, read_rows, read_wanted, write_answers
 
@@ -86,6 +86,7 @@ class Conversation:
         self._reader = reader
         self._writer = writer
         self._schema = answers_schema(exchange.wanted.task)
+        self._has_all_rows = False
         self._reading = threading.Thread(target=self._read, name="bulk-reader", daemon=True)
 
     def run(self) -> None:
@@ -126,9 +127,12 @@ class Conversation:
         self._exchange.written(len(answers))
 
     def _part(self, why: Ended) -> None:
-        """Ends in words. Reading can't be broken off from this side, so the caller is asked to hang up."""
+        """Ends an exchange whose caller may still send: reading can't be broken off from this side, so it is asked to hang up.
+
+        One that has sent all its rows hears the status at once, which the plainest of callers does not overlook.
+        """
         self._exchange.end(why)
-        if why is GONE or not self._reading.is_alive():
+        if why is GONE or isinstance(why, Unsound) or self._has_all_rows:
             return
         self._writer.write_metadata(pa.py_buffer(Goodbye(message=why.message, is_retryable=why.is_retryable).model_dump_json().encode()))
         self._reading.join(PARTING_S)
@@ -139,13 +143,13 @@ class Conversation:
             while self._take(self._reader.read_chunk()):
                 pass
         except StopIteration:
+            self._has_all_rows = True
             if self._is_gone():
                 self._exchange.end(GONE)
         except DoorFault as error:
-            self._exchange.end(Ended(str(error), is_retryable=False))
+            self._exchange.end(Unsound(str(error)))
         except (pa.ArrowException, ValueError, OSError, EOFError) as error:
-            why = GONE if self._is_gone() else Ended(f"the rows are no sound Arrow stream ({type(error).__name__})", is_retryable=False)
-            self._exchange.end(why)
+            self._exchange.end(GONE if self._is_gone() else Unsound(f"the rows are no sound Arrow stream ({type(error).__name__})"))
         except Exception:  # a thread that dies in silence would leave its caller waiting for ever
             log.exception("exchange_failed")
             self._exchange.end(Ended("the door failed on these rows", is_retryable=False))
@@ -168,6 +172,8 @@ def _told() -> Iterator[None]:
         yield
     except flight.FlightError:
         raise
+    except Unsound as error:
+        raise flight.FlightServerError(error.message) from None
     except Ended as error:
         kind = flight.FlightUnavailableError if error.is_retryable else flight.FlightInternalError
         raise kind(error.message) from None

@@ -148,12 +148,7 @@ class Session:
             JobRefused: It lets nobody in without the token, or is not the right one.
         """
         self._client, options = _reach(self._address)
-        try:
-            welcome = Welcome.model_validate_json(next(iter(self._client.do_action(flight.Action(WELCOME, b""), options(CALL_S)))).body.to_pybytes())
-        except (flight.FlightUnauthenticatedError, flight.FlightUnauthorizedError, ValidationError) as error:
-            raise JobRefused(f"the worker lets nobody in: {said(error)}") from None
-        except (pa.ArrowException, OSError, StopIteration) as error:
-            raise WorkerAway(said(error)) from None
+        welcome = _greet(self._client, options)
         former, self._instance = self._instance, welcome.instance
         is_suspicious, self._is_suspicious = self._is_suspicious, False
         if is_suspicious and former != welcome.instance:
@@ -180,6 +175,28 @@ class Session:
             raise WorkerAway(f"no worker takes rows: {why}")
         self._retry_at_s = now_s + self._pause_s
         self._pause_s = min(2 * self._pause_s, LONGEST_RETRY_S)
+
+
+def meet(address: WorkerAddress) -> Welcome:
+    """Asks a worker what it is.
+
+    Raises:
+        WorkerAway: There is none, or it does not serve.
+        JobRefused: It lets nobody in without the token.
+    """
+    client, options = _reach(address)
+    with client:
+        return _greet(client, options)
+
+
+def _greet(client: Any, options: Callable[[float | None], Any]) -> Welcome:
+    try:
+        answer = next(iter(client.do_action(flight.Action(WELCOME, b""), options(CALL_S))))
+        return Welcome.model_validate_json(answer.body.to_pybytes())
+    except (flight.FlightUnauthenticatedError, flight.FlightUnauthorizedError, ValidationError) as error:
+        raise JobRefused(f"the worker lets nobody in: {said(error)}") from None
+    except (pa.ArrowException, OSError, StopIteration) as error:
+        raise WorkerAway(said(error)) from None
 
 
 def _reach(address: WorkerAddress) -> tuple[Any, Callable[[float | None], Any]]:
