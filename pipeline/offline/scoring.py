@@ -139,7 +139,7 @@ class Scoring:
                 return
             if self._batches[0].is_alone and self._flying:
                 return
-            if self._turnstile is not None and not self._turnstile.admits(is_alone=self._batches[0].is_alone):
+            if self._turnstile is not None and not self._enter(self._turnstile):
                 return
             batch = self._batches.popleft()
             tickets = [next(self._tickets) for _ in batch.asks]
@@ -147,6 +147,18 @@ class Scoring:
             self._flying.update(dict.fromkeys(tickets, batch.run))
             self._is_alone = batch.is_alone
             self._scorer.submit(list(zip(tickets, batch.asks, strict=True)))
+
+    def _enter(self, turnstile: Turnstile) -> bool:
+        """Whether the next batch may go to a scorer that others use.
+
+        It may have died of their rows while these waited. They are not to be blamed for it, so that they go to one that is met anew.
+        """
+        is_first = not self._flying
+        if not turnstile.admits(is_alone=self._batches[0].is_alone):
+            return False
+        if is_first:
+            self._scorer.abandon()
+        return True
 
     def _read_on(self, windows: "Prefetch[tuple[ShardRun, Window | None]]") -> bool:
         """Takes windows until there are batches; tells whether there are."""

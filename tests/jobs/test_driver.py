@@ -240,3 +240,29 @@ def test_a_cancelled_job_waits_for_those_who_are_at_it(bench: Bench, dataset: Pa
         assert not home.is_over
     bench.answer_all()
     assert Tally(home).read().phase is Phase.CANCELLED
+
+
+def test_rows_that_waited_are_not_blamed_for_a_death_before_they_were_sent(bench: Bench, dataset: Path, out: Path):
+    """The worker may have died of others' rows meanwhile: whoever was waiting meets it anew before anything is submitted."""
+
+    class Stale(Script):
+        is_stale = True
+
+        def submit(self, asks):
+            if self.is_stale:
+                raise WorkerDied
+            super().submit(asks)
+
+        def poll(self):
+            self.is_stale = self.is_stale or not self.flying
+            return super().poll()
+
+        def abandon(self):
+            self.is_stale = False
+            super().abandon()
+
+    bench.scorer.__class__ = Stale
+    home = bench.submit(dataset, out)
+    bench.driver.advance(home.id)
+    bench.answer_all()
+    assert [row["id"] for row in outcome(out.glob("data-*"))] == list(range(ROWS))
