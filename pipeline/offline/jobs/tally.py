@@ -66,7 +66,8 @@ class Standing:
     def to_json(self) -> dict[str, Any]:
         """As verbs write it."""
         known = asdict(self)
-        return known | known.pop("counts")
+        counts: dict[str, Any] = known.pop("counts")
+        return known | counts
 
 
 class Tally:
