@@ -40,7 +40,7 @@ FIELDS: Mapping[Task, str] = {
 class FlightMapper:
     """Adds a task's result columns to batches of rows, and `error_code` and `error_message`, which are null where all went well.
 
-    It can be pickled; the connection stays behind.
+    It can be pickled; the connection stays behind. One thread at a time may call it.
 
     Args:
         task: What to do with each row: generate, chat, embed, classify, rerank or score.
