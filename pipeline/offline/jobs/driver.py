@@ -210,7 +210,10 @@ class Driver:
             if halted is None and not ledger.is_committed(errand.shard):
                 log.warning("shard_held", job=errand.job, shard=errand.shard, detail="another process works on it, outside of the job's tasks")
                 return
-        board.strike(errand)
+        if halted is None:
+            board.finish(errand)
+        else:
+            board.strike(errand)
 
     def _attempt(self, job: Job, shard: ShardPlan, board: Board, errand: Errand, halt: Callable[[], Halt | None]) -> Halt | None:
         turnstile = self._turnstile()

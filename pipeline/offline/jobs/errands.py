@@ -96,9 +96,13 @@ class Board:
         return True
 
     def strike(self, errand: Errand) -> None:
-        """Takes the notes on an errand away: it is done, or to be called out anew."""
-        for path in (self._called(errand), self._progress(errand)):
-            path.unlink(missing_ok=True)
+        """Takes the call back: the errand may be called out anew."""
+        self._called(errand).unlink(missing_ok=True)
+
+    def finish(self, errand: Errand) -> None:
+        """Takes all notes on an errand away: it is done."""
+        self.strike(errand)
+        self._progress(errand).unlink(missing_ok=True)
 
     @contextmanager
     def attend(self, errand: Errand) -> Iterator[bool]:
