@@ -12,10 +12,10 @@ from typing import Any
 from celery import Celery, bootsteps, platforms, signals
 from celery.platforms import SecurityWarning
 
+from pipeline.logs import configure_logging
 from pipeline.offline.jobs.driver import Driver
 from pipeline.offline.jobs.errands import Kind
 from pipeline.settings import BadConfiguration, JobsSettings, Settings, load
-from pipeline.telemetry import configure_logging
 from workers.caller import QUEUES, CeleryCaller
 from workers.jobs import build_driver
 from workers.tasks import register

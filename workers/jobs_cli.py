@@ -13,6 +13,7 @@ from pipeline.cli.job_options import JobOptions, pick_model, with_job
 from pipeline.cli.options import Given, Json, with_settings
 from pipeline.cli.standings import exit_code_of, follow, show, show_list
 from pipeline.engine.load_error import LoadError
+from pipeline.logs import configure_logging
 from pipeline.offline.fingerprint import describe_model
 from pipeline.offline.inputs import expand
 from pipeline.offline.jobs.driver import Driver
@@ -22,7 +23,6 @@ from pipeline.offline.jobs.webhook import WebhookRefused, parse_target
 from pipeline.offline.refusals import JobRefused
 from pipeline.offline.scoring import Halt
 from pipeline.settings import Settings
-from pipeline.telemetry import configure_logging
 from schemas.job import JobSpec, OutputFile
 from workers.jobs import open_registry
 

@@ -25,6 +25,7 @@ from pipeline.engine.kernels import KERNELS
 from pipeline.engine.load_error import LoadError
 from pipeline.engine.selection import engine_settings, open_engine
 from pipeline.intake import Intake
+from pipeline.logs import configure_logging
 from pipeline.loop import Loop
 from pipeline.models import TINY
 from pipeline.offline.engine_scorer import AHEAD
@@ -37,7 +38,7 @@ from pipeline.quota.opening import open_limiter
 from pipeline.quota.quotas import Quotas
 from pipeline.response_cache import ResponseCache
 from pipeline.settings import MIB, BadConfiguration, ModelSettings, ResponseCacheSettings, Settings
-from pipeline.telemetry import Metrics, configure_logging
+from pipeline.telemetry import Metrics
 from pipeline.transport import topics
 from pipeline.transport.base import BrokerUnavailable, Partition, Transport, UnknownTopic
 from pipeline.transport.opening import open_transport

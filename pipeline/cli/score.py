@@ -16,6 +16,7 @@ from pipeline.cli.job_progress import shown
 from pipeline.cli.options import Given, Json, with_settings
 from pipeline.cli.signals import interruptible
 from pipeline.engine.load_error import LoadError
+from pipeline.logs import configure_logging
 from pipeline.offline.engine_scorer import EngineScorer
 from pipeline.offline.estimating import Estimate, estimate
 from pipeline.offline.finalising import finalise
@@ -30,7 +31,6 @@ from pipeline.offline.refusals import JobBusy, JobRefused
 from pipeline.offline.scorer import Scorer
 from pipeline.offline.scoring import Halt, Scoring
 from pipeline.settings import LogSettings, Settings
-from pipeline.telemetry import configure_logging
 from schemas.job import JobState, Manifest, ModelSpec
 
 SWITCH_INTERVAL_S = 0.0005

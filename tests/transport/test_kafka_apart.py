@@ -15,8 +15,8 @@ import pytest
 import structlog
 
 from pipeline.delivery.outbox import Channel, Outbox
+from pipeline.logs import configure_logging
 from pipeline.settings import KafkaSettings, LogFormat, LogSettings
-from pipeline.telemetry import configure_logging
 from pipeline.transport.base import Acknowledged, BrokerUnavailable, Partition, ProducerFatal, TopicSpec, TransportError
 from pipeline.transport.kafka import KafkaTransport
 from pipeline.transport.kafka.apart import ApartProducer
