@@ -19,6 +19,8 @@ from tests.cli.conftest import PENSTOCK, WAIT_S, Command, Terminal
 from tests.client.conftest import Work
 from tests.scripted_worker import wait_for_cancel
 
+pytestmark = pytest.mark.integration  # each is a process of its own
+
 HEAVY = ("torch", "transformers", "kafka", "prometheus_client")
 IMPORTS = "import sys; sys.argv[0] = 'penstock'\nfrom pipeline.cli import main\ntry: main()\nexcept SystemExit: pass\n"
 
