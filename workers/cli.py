@@ -6,9 +6,9 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from pipeline.cli.console import say
-from pipeline.cli.options import Given, with_settings
+from pipeline.cli.options import Given, read_model, with_settings
 from pipeline.openmp import wait_briefly
-from pipeline.settings import BadConfiguration, DeviceChoice, DtypeChoice, Settings, TransportKind
+from pipeline.settings import DeviceChoice, DtypeChoice, Settings, TransportKind
 
 Model = Annotated[
     list[str] | None,
@@ -82,18 +82,11 @@ def _flags(
     http_port: int | None,
 ) -> dict[str, Any]:
     return {
-        "models": [_model(text) for text in models] if models else None,
+        "models": [read_model(text) for text in models] if models else None,
         "dtype": dtype,
         "device": device,
         "http": {"port": http_port},
     }
-
-
-def _model(text: str) -> dict[str, str]:
-    name, separator, source = text.partition("=")
-    if not (name and separator and source):
-        raise BadConfiguration(f"--model {text}: write NAME=PATH_OR_HUB_ID, as in tiny=./models/tiny")
-    return {"name": name, "source": source}
 
 
 def _how_to_talk(settings: Settings) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Concatenate
 import typer
 from pydantic import ValidationError
 
-from pipeline.cli.options import Given
+from pipeline.cli.options import Given, read_model
 from pipeline.models import TINY
 from pipeline.settings import BadConfiguration, DeviceChoice, DtypeChoice, ModelSettings, Settings
 from schemas.job import JobSpec, ModelSpec, OutputFormat, PromptSpec, SamplingSpec, Task
@@ -49,7 +49,7 @@ class JobOptions:
 
     def flags(self) -> dict[str, Any]:
         """As nested settings."""
-        models = None if self.model is None else [_model(self.model)]
+        models = None if self.model is None else [read_model(self.model)]
         return {"models": models, "dtype": self.dtype, "device": self.device}
 
     def spec(self, model: ModelSpec) -> JobSpec:
@@ -109,10 +109,3 @@ def _default(option: Any) -> Any:
 _OPTIONS = [
     inspect.Parameter(option.name, inspect.Parameter.KEYWORD_ONLY, default=_default(option), annotation=option.type) for option in fields(JobOptions)
 ]
-
-
-def _model(text: str) -> dict[str, str]:
-    name, separator, source = text.partition("=")
-    if not (name and separator and source):
-        raise BadConfiguration(f"--model {text}: write NAME=PATH_OR_HUB_ID, as in tiny=./models/tiny")
-    return {"name": name, "source": source}

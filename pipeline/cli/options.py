@@ -9,7 +9,7 @@ from typing import Annotated, Any, Concatenate
 
 import typer
 
-from pipeline.settings import Settings, TransportKind, load
+from pipeline.settings import BadConfiguration, Settings, TransportKind, load
 
 Json = Annotated[bool, typer.Option("--json", help="Write JSON, one object a line.")]
 
@@ -55,3 +55,15 @@ def with_settings(verb: Callable[Concatenate[Given, ...], None]) -> Callable[...
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters} | {"return": None}
     return command
+
+
+def read_model(text: str) -> dict[str, str]:
+    """Reads what `--model` was given, as a model of the settings.
+
+    Raises:
+        BadConfiguration: It is not NAME=SOURCE.
+    """
+    name, separator, source = text.partition("=")
+    if not (name and separator and source):
+        raise BadConfiguration(f"--model {text}: write NAME=PATH_OR_HUB_ID, as in tiny=./models/tiny")
+    return {"name": name, "source": source}

@@ -1,6 +1,5 @@
 """`penstock score`: a job over a dataset in this process, without a log."""
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +29,7 @@ from pipeline.offline.prompts import Asking
 from pipeline.offline.refusals import JobBusy, JobRefused
 from pipeline.offline.scorer import Scorer
 from pipeline.offline.scoring import Halt, Scoring
+from pipeline.openmp import wait_briefly
 from pipeline.settings import LogSettings, Settings
 from schemas.job import JobState, Manifest, ModelSpec
 
@@ -137,8 +137,7 @@ def _scorer(job: Job, settings: Settings, address: WorkerAddress | None) -> Iter
 def _engine_scorer(job: Job, settings: Settings) -> Iterator[EngineScorer]:
     """Loads the model, and lets it go in the end."""
     model = pick_model(settings)
-    # Read when the tensor library loads: threads that spin at a barrier take the cores that reading and writing need.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    wait_briefly()
     from pipeline.engine.selection import engine_settings, open_engine  # noqa: PLC0415 -- seconds
 
     sys.setswitchinterval(SWITCH_INTERVAL_S)
