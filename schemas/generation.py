@@ -8,7 +8,7 @@ from pydantic import FailFast, Field, Strict, model_validator
 from schemas.faults import fault
 from schemas.fields import LogitBias, Metadata, ModelName, Penalty, Prompt, ServiceTier, Stop, StopTokenIds, TextFormat, Tier, User
 from schemas.messages import Message
-from schemas.sampling import SamplingParams
+from schemas.sampling import MOST_TOKENS, MinP, MinTokens, RepetitionPenalty, SamplingParams, Temperature, Tokens, TopP
 from schemas.wire_model import WireModel
 
 COMPLETION_MAX_TOKENS = 16
@@ -17,7 +17,6 @@ COMPLETION_MAX_TOKENS = 16
 MAX_CHOICES = 128
 MAX_LOGPROBS = 20
 
-Tokens = Annotated[int, Field(ge=1, le=2**31)]
 Alternatives = Annotated[int, Field(ge=0, le=MAX_LOGPROBS)]
 
 _TOOLS = frozenset({"tools", "tool_choice", "functions", "function_call", "parallel_tool_calls", "web_search_options"})
@@ -50,18 +49,18 @@ class Generation(WireModel, ABC):
     model: ModelName
     max_tokens: Tokens | None = None
     max_completion_tokens: Tokens | None = None
-    min_tokens: Annotated[int, Field(ge=0, le=2**31)] = 0
-    temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    top_k: Annotated[int, Field(ge=-1, le=2**31)] = 0
-    min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
+    min_tokens: MinTokens = 0
+    temperature: Temperature = 1.0
+    top_p: TopP = 1.0
+    top_k: Annotated[int, Field(ge=-1, le=MOST_TOKENS)] = 0
+    min_p: MinP = 0.0
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     stop: Stop = ()
     stop_token_ids: StopTokenIds = ()
     ignore_eos: bool = False
     presence_penalty: Penalty = 0.0
     frequency_penalty: Penalty = 0.0
-    repetition_penalty: Annotated[float, Field(gt=0, le=10)] = 1.0
+    repetition_penalty: RepetitionPenalty = 1.0
     logit_bias: LogitBias = Field(default_factory=tuple)
     top_logprobs: Alternatives | None = None
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] = 1

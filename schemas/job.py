@@ -11,6 +11,9 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from schemas.model_ref import ModelRef
+from schemas.sampling import MinP, MinTokens, RepetitionPenalty, Temperature, Tokens, TopK, TopP
+
 VERSION = 1
 """Of the job folder's format."""
 
@@ -82,26 +85,23 @@ class PromptSpec(JobRecord):
 
 
 class SamplingSpec(JobRecord):
-    """How text is generated; bounds are those of the endpoints."""
+    """How text is generated."""
 
-    max_tokens: int = Field(default=256, ge=1, le=2**31)
-    min_tokens: int = Field(default=0, ge=0, le=2**31)
-    temperature: float = Field(default=0.0, ge=0, le=2)
-    top_p: float = Field(default=1.0, gt=0, le=1)
-    top_k: int = Field(default=0, ge=0, le=2**31)
-    min_p: float = Field(default=0.0, ge=0, le=1)
-    repetition_penalty: float = Field(default=1.0, gt=0, le=10)
+    max_tokens: Tokens = 256
+    min_tokens: MinTokens = 0
+    temperature: Temperature = 0.0
+    top_p: TopP = 1.0
+    top_k: TopK = 0
+    min_p: MinP = 0.0
+    repetition_penalty: RepetitionPenalty = 1.0
     seed: int = 0
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
 
 
-class ModelSpec(JobRecord):
+class ModelSpec(JobRecord, ModelRef):
     """Which model computes, down to its files: `fingerprint` is a hash of them."""
 
-    name: str
-    source: str
-    revision: str | None = None
     fingerprint: str
     dtype: str
 

@@ -93,5 +93,5 @@ def _how_to_talk(settings: Settings) -> str:
     where = f"--transport {settings.transport.value}"
     if settings.transport is TransportKind.EMBEDDED:
         where += f" --data-dir {quote(str(settings.data_dir.resolve()))}"
-    model = settings.models[0].name if settings.models else "tiny"
+    model = settings.served_models[0].name
     return f"Starting. In another terminal:\n  penstock chat --model {model} {where}\n  penstock tail {where}\nCtrl-C stops the worker."

@@ -11,7 +11,6 @@ import typer
 from pydantic import ValidationError
 
 from pipeline.cli.options import Given, read_model
-from pipeline.models import TINY
 from pipeline.settings import BadConfiguration, DeviceChoice, DtypeChoice, ModelSettings, Settings
 from schemas.job import JobSpec, ModelSpec, OutputFormat, PromptSpec, SamplingSpec, Task
 
@@ -84,7 +83,7 @@ def pick_model(settings: Settings) -> ModelSettings:
     """
     if len(settings.models) > 1:
         raise BadConfiguration(f"the settings have {len(settings.models)} models and a job takes one: give --model NAME=PATH_OR_HUB_ID")
-    return settings.models[0] if settings.models else ModelSettings(name="tiny", source=str(TINY))
+    return settings.served_models[0]
 
 
 def with_job(verb: Callable[Concatenate[Given, JobOptions, ...], None]) -> Callable[Concatenate[Given, ...], None]:

@@ -5,10 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.models import TINY
-from pipeline.settings import ModelSettings, Settings
-
-SHIPPED = ModelSettings(name="tiny", source=str(TINY))
+from pipeline.settings import SHIPPED, ModelSettings, Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +26,7 @@ class ModelCard:
 
 def cards(settings: Settings) -> list[ModelCard]:
     """The models that a worker with these settings serves, and the one that ships."""
-    served = settings.models or (SHIPPED,)
+    served = settings.served_models
     shown = served if any(model.source == SHIPPED.source for model in served) else (*served, SHIPPED)
     return [card(model, served=model in served) for model in shown]
 

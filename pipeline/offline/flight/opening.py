@@ -13,12 +13,11 @@ from pathlib import Path
 import structlog
 
 from pipeline.engine.base import Engine
-from pipeline.models import TINY
 from pipeline.offline.fingerprint import describe_model
 from pipeline.offline.flight.lobby import Lobby
 from pipeline.offline.flight.server import FlightDoor
 from pipeline.offline.flight.wire import Served, Welcome
-from pipeline.settings import BadConfiguration, BulkSettings, ModelSettings, Settings
+from pipeline.settings import BadConfiguration, BulkSettings, Settings
 
 log = structlog.get_logger(__name__)
 
@@ -71,8 +70,7 @@ def open_door(settings: Settings, lobby: Lobby) -> OpenDoor | None:
 
 def welcome(settings: Settings, engines: Mapping[str, Engine], *, depth: int) -> Welcome:
     """What the worker tells of itself; the models by the content of their files."""
-    models = settings.models or (ModelSettings(name="tiny", source=str(TINY)),)
-    served = tuple(Served(spec=describe_model(model, settings.dtype), dtype=engines[model.name].info.dtype) for model in models)
+    served = tuple(Served(spec=describe_model(model, settings.dtype), dtype=engines[model.name].info.dtype) for model in settings.served_models)
     return Welcome(instance=uuid.uuid4().hex, depth=depth, models=served)
 
 
