@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+import structlog
 from celery import Celery, bootsteps, platforms, signals
 from celery.platforms import SecurityWarning
 
@@ -17,10 +18,11 @@ from pipeline.offline.jobs.driver import Driver
 from pipeline.offline.jobs.errands import Kind
 from pipeline.settings import BadConfiguration, JobsSettings, Settings, load
 from workers.caller import QUEUES, CeleryCaller
-from workers.jobs import build_driver
+from workers.jobs import build_driver, is_local
 from workers.tasks import register
 
-LOCAL = "memory://"
+log = structlog.get_logger(__name__)
+
 LOCAL_RECONCILE_S = 1.0
 """Where no message can come from another process, looking is the only way to hear of a job."""
 PROC_ALIVE_S = 300.0
@@ -72,6 +74,8 @@ def run(settings: Settings, queues: Sequence[str], *, with_parent: bool = False)
     if unknown := set(queues) - known:
         raise BadConfiguration(f"there is no queue {min(unknown)!r}; they are {', '.join(sorted(known))}")
     warnings.filterwarnings("ignore", category=SecurityWarning)  # of root, for what pickles could do: none are taken
+    if not is_local(settings.jobs) and not settings.jobs.roots:
+        log.warning("jobs_will_fail", detail="jobs.roots (PENSTOCK_JOBS__ROOTS) names no folder that jobs may use")
     if with_parent:
         platforms.set_pdeathsig("SIGTERM")
     chosen = ["-Q", ",".join(queues)] if queues else []
@@ -107,11 +111,6 @@ def configuration(jobs: JobsSettings) -> dict[str, Any]:
         "security_certificate": None if jobs.signing_certificate is None else str(jobs.signing_certificate),
         "security_cert_store": jobs.signing_trusted,
     }
-
-
-def is_local(jobs: JobsSettings) -> bool:
-    """Whether messages stay within one process."""
-    return jobs.broker_url.get_secret_value().startswith(LOCAL)
 
 
 def _transport(jobs: JobsSettings) -> dict[str, Any]:

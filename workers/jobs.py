@@ -1,33 +1,56 @@
 """The composition root of whoever works on jobs or speaks to those who do."""
 
-import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pipeline.offline.confinement import Confinement
+from pipeline.offline.estimating import Estimate, estimate
 from pipeline.offline.flight.address import WorkerAddress
 from pipeline.offline.flight.client import FlightScorer
 from pipeline.offline.jobs import notices
 from pipeline.offline.jobs.driver import Driver
 from pipeline.offline.jobs.errands import Caller, Patience
-from pipeline.offline.jobs.registry import Registry
+from pipeline.offline.jobs.registry import open_registry
+from pipeline.offline.jobs.rooms import open_turnstile, passing
 from pipeline.offline.plan import Job
 from pipeline.offline.prompts import Asking
-from pipeline.offline.turnstile import Turnstile
-from pipeline.settings import Settings
+from pipeline.settings import JobsSettings, Settings
+
+LOCAL = "memory://"
 
 
-def open_registry(settings: Settings) -> Registry:
-    """The registry of jobs that the settings name."""
-    return Registry(settings.jobs.folder or settings.data_dir / "jobs")
+def is_local(jobs: JobsSettings) -> bool:
+    """Whether messages stay within one process."""
+    return jobs.broker_url.get_secret_value().startswith(LOCAL)
+
+
+def confinement(jobs: JobsSettings) -> Confinement | None:
+    """What submitted jobs may read and write, where the settings say anything of it."""
+    return None if jobs.roots is None and not jobs.stores else Confinement(jobs.roots or (), jobs.stores)
+
+
+def estimate_on_worker(settings: Settings, job: Job, cost_per_hour: float | None) -> Estimate:
+    """Has the worker that jobs go to compute a sample.
+
+    Raises:
+        WorkerAway: Nobody answers there.
+        WorkerDied: It ended with the sample.
+        JobRefused: It does not do this job.
+    """
+    jobs = settings.jobs
+    address = WorkerAddress.of(jobs.worker, settings)
+    with passing(settings, jobs.worker) as turnstile, FlightScorer(address, job.spec, patience_s=jobs.worker_wait_s) as scorer:
+        scorer.check(Asking(job.spec))
+        return estimate(job, scorer, cost_per_hour=cost_per_hour, turnstile=turnstile)
 
 
 def build_driver(settings: Settings, caller: Caller, is_stopping: Callable[[], bool]) -> Driver:
     """Puts the parts together."""
     jobs = settings.jobs
-    registry = open_registry(settings)
-    room = hashlib.blake2b(f"{jobs.worker}\0{settings.data_dir.absolute()}".encode(), digest_size=8).hexdigest()
-
+    within = confinement(jobs)
+    if within is None and not is_local(jobs):  # others than this process's user may have submitted them
+        within = Confinement((), ())
     suited: set[Path] = set()
 
     @contextmanager
@@ -39,20 +62,14 @@ def build_driver(settings: Settings, caller: Caller, is_stopping: Callable[[], b
                 suited.add(job.folder.path)
             yield scorer
 
-    def turnstile() -> Turnstile:
-        return Turnstile(_rooms(registry.root), room)
-
     return Driver(
-        registry,
+        open_registry(settings),
         caller,
         doors=door,
-        turnstile=turnstile,
+        turnstile=lambda: open_turnstile(settings, jobs.worker),
         window=jobs.window,
         patience=Patience(jobs.reconcile_s, jobs.visibility_timeout_s),
         is_stopping=is_stopping,
         tell=lambda home: notices.tell(home, jobs),
+        within=within,
     )
-
-
-def _rooms(root: Path) -> Path:
-    return root / "rooms"

@@ -8,23 +8,27 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.console import complain, say, write_json, write_line
-from pipeline.cli.exits import EXIT_ERROR
+from pipeline.cli.dry_run import CostPerHour, DryRun, show_estimate
+from pipeline.cli.exits import EXIT_ERROR, EXIT_TRY_AGAIN
 from pipeline.cli.job_options import JobOptions, pick_model, with_job
 from pipeline.cli.options import Given, Json, with_settings
 from pipeline.cli.standings import exit_code_of, follow, show, show_list
 from pipeline.engine.load_error import LoadError
 from pipeline.logs import configure_logging
 from pipeline.offline.fingerprint import describe_model
+from pipeline.offline.flight.address import WorkerAway
+from pipeline.offline.flight.session import WorkerDied
 from pipeline.offline.inputs import expand
 from pipeline.offline.jobs.driver import Driver
-from pipeline.offline.jobs.registry import Home, Registry, Submission, job_id_of
+from pipeline.offline.jobs.registry import Home, Registry, Submission, job_id_of, open_registry
 from pipeline.offline.jobs.tally import Phase, Tally
 from pipeline.offline.jobs.webhook import WebhookRefused, parse_target
+from pipeline.offline.plan import preview
 from pipeline.offline.refusals import JobRefused
 from pipeline.offline.scoring import Halt
 from pipeline.settings import Settings
 from schemas.job import JobSpec, OutputFile
-from workers.jobs import open_registry
+from workers.jobs import confinement, estimate_on_worker, is_local
 
 RETRY_DROPS = ("error_code", "error_message")
 """Columns of error files that the rows did not come with; those that the old job dropped are not there."""
@@ -48,19 +52,35 @@ class Refusing:
         if isinstance(error, JobRefused | WebhookRefused | LoadError):
             complain(str(error))
             raise typer.Exit(EXIT_ERROR) from None
+        if isinstance(error, WorkerAway | WorkerDied):
+            complain(f"{error}; nothing was submitted")
+            raise typer.Exit(EXIT_TRY_AGAIN) from None
 
 
 @app.command()
 @with_settings
 @with_job
-def submit(given: Given, options: JobOptions, *, webhook: Webhook = None, wait: Wait = False, as_json: Json = False) -> None:
+def submit(
+    given: Given,
+    options: JobOptions,
+    *,
+    webhook: Webhook = None,
+    wait: Wait = False,
+    dry_run: DryRun = False,
+    cost_per_hour: CostPerHour = None,
+    as_json: Json = False,
+) -> None:
     """Hand a job to the background: the same arguments as `penstock score`, and the same again means the same job.
 
-    Those who run it see the same paths as this command does.
+    Those who run it see the same paths as this command does. With --dry-run its worker computes a sample, and nothing is submitted.
     """
     settings = _settings(given, options)
     with Refusing():
         spec = options.spec(describe_model(pick_model(settings), settings.dtype))
+        if dry_run:
+            job = preview(spec, options.inputs, options.out, settings.offline.shard_rows, confinement(settings.jobs))
+            show_estimate(estimate_on_worker(settings, job, cost_per_hour), as_json=as_json)
+            return
         home = _submit(settings, spec, options.inputs, options.out, webhook)
     _tell(home, wait=wait, as_json=as_json)
 
@@ -187,7 +207,10 @@ def _submit(settings: Settings, spec: JobSpec, inputs: Sequence[str], out: Path,
     if webhook is not None:
         parse_target(webhook)
     inputs = [text if "://" in text else str(Path(text).absolute()) for text in inputs]
-    expand(inputs)  # who names what is not there hears of it now
+    within = confinement(settings.jobs)
+    if within is not None:
+        within.check(str(out.absolute()))
+    expand(inputs, within)  # who names what is not there hears of it now
     home = open_registry(settings).submit(
         Submission(
             id=job_id_of(out),
@@ -238,6 +261,8 @@ def _wake(settings: Settings, home: Home) -> None:
 
 def _driver(settings: Settings) -> Driver | None:
     """One that only sends messages; None where messages don't leave a process."""
-    from workers.celery_app import client, is_local  # noqa: PLC0415 -- Celery takes a while to import
+    if is_local(settings.jobs):
+        return None
+    from workers.celery_app import client  # noqa: PLC0415 -- Celery takes a while to import
 
-    return None if is_local(settings.jobs) else client(settings)
+    return client(settings)

@@ -3,12 +3,12 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from pipeline.cli.console import complain, say, write_json, write_line
+from pipeline.cli.dry_run import CostPerHour, DryRun, show_estimate
 from pipeline.cli.exits import EXIT_CONFIGURATION, EXIT_ERROR, EXIT_SOME_FAILED, EXIT_TRY_AGAIN
 from pipeline.cli.job_options import JobOptions, pick_model, with_job
 from pipeline.cli.job_progress import shown
@@ -24,11 +24,13 @@ from pipeline.offline.flags import lower_pause, read_flag, watch
 from pipeline.offline.flight.address import WorkerAddress, WorkerAway
 from pipeline.offline.flight.client import FlightScorer
 from pipeline.offline.flight.session import WorkerDied, meet
+from pipeline.offline.jobs.rooms import passing
 from pipeline.offline.plan import Job, plan, preview
 from pipeline.offline.prompts import Asking
 from pipeline.offline.refusals import JobBusy, JobRefused
 from pipeline.offline.scorer import Scorer
 from pipeline.offline.scoring import Halt, Scoring
+from pipeline.offline.turnstile import Turnstile
 from pipeline.openmp import wait_briefly
 from pipeline.settings import LogSettings, Settings
 from schemas.job import JobState, Manifest, ModelSpec
@@ -42,8 +44,8 @@ SWITCH_INTERVAL_S = 0.0005
 def score(
     given: Given,
     options: JobOptions,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Compute a sample and say what the job would take.")] = False,
-    cost_per_hour: Annotated[float | None, typer.Option(min=0.0, help="With --dry-run: price of this machine's hour.")] = None,
+    dry_run: DryRun = False,
+    cost_per_hour: CostPerHour = None,
     worker: Annotated[
         str | None, typer.Option(metavar="URI", help="Compute on a live worker: auto, unix:///PATH or grpc+tls://HOST:PORT; it also names the model.")
     ] = None,
@@ -60,7 +62,8 @@ def score(
         address = None if worker is None else WorkerAddress.of(worker, settings)
         spec = options.spec(_model(settings, address))
         if dry_run:
-            _show_estimate(_estimate(preview(spec, options.inputs, options.out), settings, address, cost_per_hour), as_json=as_json)
+            job = preview(spec, options.inputs, options.out, settings.offline.shard_rows)
+            show_estimate(_estimate(job, settings, address, cost_per_hour), as_json=as_json)
             return
         manifest = _finish(plan(spec, options.inputs, options.out, settings.offline.shard_rows), settings, address)
     except JobRefused as error:
@@ -69,7 +72,7 @@ def score(
     except JobBusy as error:
         complain(f"{error}; another process works on them: repeat the command when it has ended")
         raise typer.Exit(EXIT_TRY_AGAIN) from None
-    except WorkerAway as error:
+    except (WorkerAway, WorkerDied) as error:
         complain(f"{error}; the same command goes on from here")
         raise typer.Exit(EXIT_TRY_AGAIN) from None
     except LoadError as error:
@@ -99,19 +102,19 @@ def _finish(job: Job, settings: Settings, address: WorkerAddress | None) -> Mani
     lower_pause(job.folder)
     while any(job.commits_missing()) and read_flag(job.folder) is not Halt.CANCELLED:
         try:
-            with _scorer(job, settings, address) as scorer:
-                _score(job, scorer)
+            with passing(settings, None if address is None else address.uri) as turnstile, _scorer(job, settings, address) as scorer:
+                _score(job, scorer, turnstile)
         except WorkerDied as error:
             say(f"{error}; rows that may have been why run apart from now on.")
     is_cancelled = read_flag(job.folder) is Halt.CANCELLED and any(job.commits_missing())
     return finalise(job, JobState.CANCELLED if is_cancelled else JobState.COMPLETED)
 
 
-def _score(job: Job, scorer: Scorer) -> None:
+def _score(job: Job, scorer: Scorer, turnstile: Turnstile | None) -> None:
     committed_rows = job.plan.rows - sum(shard.rows for shard in job.commits_missing())
     flag = watch(job.folder)
     with interruptible() as came, shown(job.plan, committed_rows) as report:
-        scoring = Scoring(job, scorer, halt=lambda: flag() if came.number is None else Halt.STOPPED, on_progress=report)
+        scoring = Scoring(job, scorer, halt=lambda: flag() if came.number is None else Halt.STOPPED, on_progress=report, turnstile=turnstile)
         halted = scoring.run(tuple(job.commits_missing()))
     if halted is Halt.STOPPED and came.number is not None:
         say("Stopped; the same command goes on from here.")
@@ -153,8 +156,8 @@ def _engine_scorer(job: Job, settings: Settings) -> Iterator[EngineScorer]:
 
 
 def _estimate(job: Job, settings: Settings, address: WorkerAddress | None, cost_per_hour: float | None) -> Estimate:
-    with _scorer(job, settings, address) as scorer:
-        return estimate(job, scorer, cost_per_hour=cost_per_hour)
+    with passing(settings, None if address is None else address.uri) as turnstile, _scorer(job, settings, address) as scorer:
+        return estimate(job, scorer, cost_per_hour=cost_per_hour, turnstile=turnstile)
 
 
 def _configure(settings: Settings) -> None:
@@ -173,18 +176,3 @@ def _show(manifest: Manifest, options: JobOptions, *, as_json: bool) -> None:
     write_line(f"{line}; {manifest.rows_per_s:,.1f} rows/s, {manifest.tokens_per_s:,.0f} tokens/s.")
     if manifest.state is JobState.CANCELLED:
         say(f"The job was cancelled; of {manifest.planned_rows:,} rows these are done.")
-
-
-def _show_estimate(found: Estimate, *, as_json: bool) -> None:
-    if as_json:
-        write_json(asdict(found))
-        return
-    write_line(f"{found.rows:,} rows in {found.shards:,} shards; about {found.prompt_tokens:,} prompt and {found.output_tokens:,} output tokens.")
-    cost = "" if found.cost is None else f", {found.cost:,.2f} by your price"
-    write_line(f"About {_span(found.seconds)}{cost}; about {found.error_rows:,} rows would fail. By a sample of {found.sampled_rows} rows.")
-
-
-def _span(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"

@@ -9,6 +9,7 @@ from pipeline.offline.plan import Job
 from pipeline.offline.prompts import Ask
 from pipeline.offline.scorer import Scorer
 from pipeline.offline.tasks import GENERATING
+from pipeline.offline.turnstile import Turnstile
 from pipeline.offline.windows import ShardReader, Windows, in_order
 from schemas.job import ShardPlan
 
@@ -31,13 +32,21 @@ class Estimate:
     cost: float | None = None
 
 
-def estimate(job: Job, scorer: Scorer, *, cost_per_hour: float | None = None) -> Estimate:
+def estimate(job: Job, scorer: Scorer, *, cost_per_hour: float | None = None, turnstile: Turnstile | None = None) -> Estimate:
     """Computes a sample, spread over the job.
+
+    Args:
+        job: The job.
+        scorer: What computes.
+        cost_per_hour: Price of an hour of it.
+        turnstile: The way to a scorer that other processes use as well.
 
     Raises:
         JobRefused: An input has changed since it was planned.
     """
     asks, answers = _sample(job)
+    while turnstile is not None and not turnstile.admits(is_alone=False):
+        scorer.abandon()  # what others send there now may end it
     started_s = time.monotonic()
     scorer.submit(list(enumerate(in_order(asks, is_generation=job.spec.task in GENERATING))))
     computed: list[Answer] = []

@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from pyarrow import fs
 
+from pipeline.offline.confinement import Confinement
 from pipeline.offline.refusals import JobRefused
 from schemas.job import InputFile, InputFormat
 
@@ -62,13 +63,13 @@ class Source:
         return None if self.edges() == planned.edges else "its content is another"
 
 
-def expand(inputs: Sequence[str]) -> list[Source]:
+def expand(inputs: Sequence[str], within: Confinement | None = None) -> list[Source]:
     """Lists the files that the inputs name: those of one input by path, and the inputs as they were given.
 
     Raises:
-        JobRefused: An input names nothing, or a file twice, or one of a kind that is not read.
+        JobRefused: An input names nothing, or a file twice, or one of a kind that is not read, or that may not be.
     """
-    sources = [source for text in inputs for source in _expand(text)]
+    sources = [source for text in inputs for source in _expand(text, within)]
     seen: set[str] = set()
     for source in sources:
         if source.uri in seen:
@@ -77,12 +78,14 @@ def expand(inputs: Sequence[str]) -> list[Source]:
     return sources
 
 
-def locate(uri: str) -> tuple[Any, str]:
+def locate(uri: str, within: Confinement | None = None) -> tuple[Any, str]:
     """The file system that holds a file, and the file's path there.
 
     Raises:
-        JobRefused: There is no such file system, or the address holds a password.
+        JobRefused: There is no such file system, or it may not be used, or the address holds a password.
     """
+    if within is not None:
+        within.check(uri)
     if "://" not in uri:
         return fs.LocalFileSystem(), str(Path(uri).absolute())
     if urlsplit(uri).username is not None:
@@ -94,13 +97,13 @@ def locate(uri: str) -> tuple[Any, str]:
     return filesystem, path
 
 
-def refresh(planned: InputFile) -> Source:
+def refresh(planned: InputFile, within: Confinement | None = None) -> Source:
     """Looks for a file of the plan as it is now.
 
     Raises:
-        JobRefused: It is gone.
+        JobRefused: It is gone, or may not be read.
     """
-    filesystem, path = locate(planned.uri)
+    filesystem, path = locate(planned.uri, within)
     info = _info(filesystem, path, planned.uri)
     if info.type != fs.FileType.File:
         raise JobRefused(f"{planned.uri} is gone; the job was planned with it")
@@ -115,9 +118,9 @@ def refresh(planned: InputFile) -> Source:
     )
 
 
-def _expand(text: str) -> list[Source]:
+def _expand(text: str, within: Confinement | None) -> list[Source]:
     address, question, query = text.partition("?") if "://" in text else (text, "", "")
-    filesystem, path = locate(text if not GLOB.search(address) else _fixed_part(address) + question + query)
+    filesystem, path = locate(text if not GLOB.search(address) else _fixed_part(address) + question + query, within)
     info = _info(filesystem, path, text)
     if GLOB.search(address) and not _exists(filesystem, text):
         pattern = glob_pattern(address[len(_fixed_part(address)) :].lstrip("/"))
@@ -131,7 +134,11 @@ def _expand(text: str) -> list[Source]:
     if not found:
         raise JobRefused(f"{text}: matches no file ({', '.join(SUFFIXES)} are read)")
     root = path if info.type == fs.FileType.Directory else str(Path(path).parent)
-    return [_source(filesystem, file, root, text) for file in sorted(found, key=lambda file: str(file.path))]
+    sources = [_source(filesystem, file, root, text) for file in sorted(found, key=lambda file: str(file.path))]
+    if within is not None:
+        for source in sources:  # a folder may hold links
+            within.check(source.uri)
+    return sources
 
 
 def glob_pattern(glob: str) -> re.Pattern[str]:

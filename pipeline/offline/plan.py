@@ -10,6 +10,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from pipeline.offline import columns, files
+from pipeline.offline.confinement import Confinement
 from pipeline.offline.folder import Folder
 from pipeline.offline.inputs import Source, expand, refresh
 from pipeline.offline.prompts import needed_columns
@@ -26,13 +27,20 @@ TOKEN_BYTES = 4
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A planned job: `schema` is of the input columns that go through to the results, `needed` are those that prompts are made of."""
+    """A planned job.
+
+    Attributes:
+        schema: The input columns that go through to the results.
+        needed: Those that prompts are made of.
+        within: What may be read; None for whatever this process can.
+    """
 
     folder: Folder
     spec: JobSpec
     plan: JobPlan
     schema: Any
     needed: frozenset[str]
+    within: Confinement | None = None
 
     @property
     def passed_on(self) -> Any:
@@ -44,7 +52,7 @@ class Job:
         return (shard for shard in self.plan.shards if not self.folder.commit_file(shard.number).exists())
 
 
-def plan(spec: JobSpec, inputs: Sequence[str], out: Path, shard_rows: int = SHARD_ROWS) -> Job:
+def plan(spec: JobSpec, inputs: Sequence[str], out: Path, shard_rows: int = SHARD_ROWS, within: Confinement | None = None) -> Job:
     """Makes a job of a specification and its inputs, or finds it where it is already.
 
     Args:
@@ -52,12 +60,13 @@ def plan(spec: JobSpec, inputs: Sequence[str], out: Path, shard_rows: int = SHAR
         inputs: Files, folders and globs, on this machine or in object stores.
         out: The job's folder.
         shard_rows: Rows of a shard; a job that is planned keeps its own.
+        within: What may be read and written; None for whatever this process can.
 
     Raises:
         JobRefused: The inputs cannot be read, or the folder holds another job; the message says what differs.
     """
-    folder = Folder(out.absolute())
-    sources = expand(inputs)
+    folder = _folder(out, within)
+    sources = expand(inputs, within)
     _check_apart(folder.path, sources)
     former = folder.spec()
     if former is not None and (changes := former.changes_to(spec)):
@@ -68,35 +77,36 @@ def plan(spec: JobSpec, inputs: Sequence[str], out: Path, shard_rows: int = SHAR
         folder.make()
         files.create_once(folder.spec_file, spec.to_bytes())
         files.create_once(folder.plan_file, planned.to_bytes())
-        return open_job(out)
+        return open_job(out, within)
     _check_unchanged(planned.files, sources)
-    return open_job(out)
+    return open_job(out, within)
 
 
-def open_job(out: Path) -> Job:
+def open_job(out: Path, within: Confinement | None = None) -> Job:
     """Finds a job by its folder, as whoever works on a shard of it does.
 
     Raises:
-        JobRefused: There is none.
+        JobRefused: There is none, or it may not be touched.
     """
-    folder = Folder(out.absolute())
+    folder = _folder(out, within)
     spec, planned = folder.spec(), folder.plan()
     if spec is None or planned is None:
         raise JobRefused(f"{out} holds no job")
     folder.make()
     schema = columns.decode(planned)
-    return Job(folder, spec, planned, schema, needed_columns(spec, schema))
+    return Job(folder, spec, planned, schema, needed_columns(spec, schema), within)
 
 
-def preview(spec: JobSpec, inputs: Sequence[str], out: Path) -> Job:
+def preview(spec: JobSpec, inputs: Sequence[str], out: Path, shard_rows: int = SHARD_ROWS, within: Confinement | None = None) -> Job:
     """Plans a job without writing anything.
 
     Raises:
         JobRefused: As `plan` does.
     """
-    planned = survey(spec, expand(inputs))
+    folder = _folder(out, within)
+    planned = survey(spec, expand(inputs, within), shard_rows)
     schema = columns.decode(planned)
-    return Job(Folder(out.absolute()), spec, planned, schema, needed_columns(spec, schema))
+    return Job(folder, spec, planned, schema, needed_columns(spec, schema), within)
 
 
 def survey(spec: JobSpec, sources: Sequence[Source], shard_rows: int = SHARD_ROWS) -> JobPlan:
@@ -115,6 +125,12 @@ def survey(spec: JobSpec, sources: Sequence[Source], shard_rows: int = SHARD_ROW
     if not shards:
         raise JobRefused("the inputs hold no rows")
     return JobPlan(files=tuple(surveyed), arrow_schema=columns.encode(schema), shards=shards)
+
+
+def _folder(out: Path, within: Confinement | None) -> Folder:
+    if within is not None:
+        within.check(str(out.absolute()))
+    return Folder(out.absolute())
 
 
 def _survey(source: Source) -> tuple[InputFile, Any]:

@@ -65,7 +65,7 @@ class ShardReader:
         if self._reader is None or self._file != number:
             self.close()
             planned = self._job.plan.files[number]
-            source = refresh(planned)
+            source = refresh(planned, self._job.within)
             check_file(planned, source)
             self._reader, self._file = open_reader(source, planned.groups), number
         return self._reader

@@ -80,6 +80,7 @@ class Plant:
             "PENSTOCK_DTYPE": "float32",
             "PENSTOCK_JOBS__BROKER_URL": self.redis.url,
             "PENSTOCK_JOBS__RECONCILE_S": "1",
+            "PENSTOCK_JOBS__ROOTS": json.dumps([str(folder.parent)]),
             "PENSTOCK_OFFLINE__SHARD_ROWS": str(shard_rows),
         } | settings
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_")}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.offline.confinement import Confinement
 from pipeline.offline.flight.address import WorkerAway
 from pipeline.offline.flight.client import WorkerDied
 from pipeline.offline.jobs.errands import GRACE_S, Board, Errand, Kind, Patience, make_board
@@ -266,3 +267,22 @@ def test_rows_that_waited_are_not_blamed_for_a_death_before_they_were_sent(bench
     bench.driver.advance(home.id)
     bench.answer_all()
     assert [row["id"] for row in outcome(out.glob("data-*"))] == list(range(ROWS))
+
+
+def test_a_job_that_names_what_it_may_not_fails_and_nothing_is_touched(bench: Bench, dataset: Path, tmp_path: Path):
+    """An input outside of the roots, a folder of results outside of them; whichever errand comes, and reconciling too."""
+    bench.driver._within = Confinement((tmp_path / "root",), ())
+    reading = bench.submit(dataset, tmp_path / "root" / "out")
+    writing = bench.submit(tmp_path / "root" / "rows.jsonl", tmp_path / "elsewhere")
+    ending = bench.submit(dataset, tmp_path / "other")
+    bench.driver.advance(reading.id)
+    bench.answer_all()
+    bench.driver.reconcile(writing.id)
+    bench.driver.finalise(ending.id)
+    for home in (reading, writing, ending):
+        assert home.failure is not None
+        assert "jobs.roots" in home.failure
+    assert bench.scorer.seen == []
+    assert not (tmp_path / "elsewhere").exists()
+    assert not (tmp_path / "other").exists()
+    assert not (tmp_path / "root" / "out").exists()

@@ -7,16 +7,28 @@ import pytest
 from celery import Celery
 from kombu.exceptions import ContentDisallowed
 
+from pipeline.offline.confinement import Confinement
 from pipeline.offline.jobs.errands import Errand, Kind
 from pipeline.settings import BadConfiguration, JobsSettings, Settings, load
 from tests.jobs import certificates
 from workers.caller import QUEUES, CeleryCaller
 from workers.celery_app import build, configuration, run
+from workers.jobs import build_driver
 
 
 def settings(tmp_path: Path, **jobs: Any) -> Settings:
     """Jobs in a folder of the test's own."""
     return load({"jobs": {"folder": tmp_path / "jobs", **jobs}, "data_dir": tmp_path})
+
+
+class Nobody:
+    """Whom nobody can call."""
+
+    def call(self, errand: Errand) -> None:
+        raise NotImplementedError
+
+    def is_idle(self) -> bool:
+        return True
 
 
 def take(app: Celery, queue: str) -> Any:
@@ -91,3 +103,15 @@ def test_brokers_that_lose_tasks_and_unknown_queues_are_refused(tmp_path: Path):
         run(settings(tmp_path), ["scores"])
     with pytest.raises(BadConfiguration, match="go together"):
         settings(tmp_path, signing_key="key.pem")
+
+
+def test_with_a_broker_jobs_may_use_only_what_the_settings_name(tmp_path: Path):
+    """In one process all is of one user; others than the worker's may have filled a list that workers share."""
+    assert build_driver(settings(tmp_path), Nobody(), bool)._within is None
+    redis = {"broker_url": "redis://127.0.0.1:1/0"}
+    assert build_driver(settings(tmp_path, **redis), Nobody(), bool)._within == Confinement((), ())
+    named = build_driver(settings(tmp_path, **redis, roots=[tmp_path], stores=["s3://rows"]), Nobody(), bool)._within
+    assert named == Confinement((tmp_path,), ("s3://rows",))
+    assert build_driver(settings(tmp_path, roots=[tmp_path]), Nobody(), bool)._within == Confinement((tmp_path,), ())
+    with pytest.raises(BadConfiguration, match="no object store"):
+        settings(tmp_path, stores=["/data"])

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import structlog
 
+from pipeline.offline.confinement import Confinement
 from pipeline.offline.finalising import finalise
 from pipeline.offline.flags import raise_flag, read_flag, watch
 from pipeline.offline.flight.address import WorkerAway
@@ -53,6 +54,7 @@ class Driver:
         patience: How long calls may go unanswered.
         is_stopping: Whether this process is asked to leave.
         tell: Tells the outside that a job is over, or notes when to try again.
+        within: What jobs may read and write; None for whatever this process can.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Driver:
         patience: Patience,
         is_stopping: Callable[[], bool],
         tell: Callable[[Home], None],
+        within: Confinement | None = None,
     ):
         self._registry = registry
         self._caller = caller
@@ -75,10 +78,13 @@ class Driver:
         self._patience = patience
         self._is_stopping = is_stopping
         self._tell = tell
+        self._within = within
 
     def plan(self, job: str) -> None:
         """Plans a job and calls out its first shards."""
-        home = self._registry.find(job)
+        home = self._find(job)
+        if home is None:
+            return
         board, errand = make_board(home.errands), Errand(Kind.PLAN, job)
         with board.attend(errand) as is_mine:
             if not is_mine or home.is_over or home.failure is not None:
@@ -88,7 +94,7 @@ class Driver:
                 return
             submission = home.submission
             try:
-                plan(submission.spec, submission.inputs, home.folder.path, submission.shard_rows)
+                plan(submission.spec, submission.inputs, home.folder.path, submission.shard_rows, self._within)
             except JobRefused as error:
                 self._fail(home, error)
                 return
@@ -96,7 +102,9 @@ class Driver:
 
     def score(self, job: str, shard: int) -> None:
         """Computes one shard and calls out the next one."""
-        home = self._registry.find(job)
+        home = self._find(job)
+        if home is None:
+            return
         board, errand = make_board(home.errands), Errand(Kind.SCORE, job, shard)
         with board.attend(errand) as is_mine:
             if not is_mine or home.is_over or home.failure is not None:
@@ -110,12 +118,14 @@ class Driver:
 
     def finalise(self, job: str) -> None:
         """Ends a job whose shards are done, or that was cancelled and is left by all."""
-        home = self._registry.find(job)
+        home = self._find(job)
+        if home is None:
+            return
         board, errand = make_board(home.errands), Errand(Kind.FINALISE, job)
         with board.attend(errand) as is_mine:
             if not is_mine or home.is_over:
                 return
-            opened = _open(home.folder.path)
+            opened = self._open(home)
             missing = list(opened.commits_missing())
             if any(board.is_attended(Errand(Kind.SCORE, job, shard.number)) for shard in missing):
                 board.strike(errand)  # whoever ends one of them calls this out again
@@ -140,8 +150,8 @@ class Driver:
 
     def advance(self, job: str) -> None:
         """Calls out what is next in a job, if it was not called out before."""
-        home = self._registry.find(job)
-        if not home.is_over and home.failure is None:
+        home = self._find(job)
+        if home is not None:
             self._advance(home)
 
     def reconcile(self, job: str | None = None) -> None:
@@ -153,12 +163,28 @@ class Driver:
             except (JobRefused, OSError, ValueError) as error:  # the others are not to suffer from it
                 log.error("job_unreadable", job=home.id, detail=str(error))
 
+    def _find(self, job: str) -> Home | None:
+        """A job that has not ended and may be worked on."""
+        home = self._registry.find(job)
+        return None if home.is_over or home.failure is not None or not self._may_touch(home) else home
+
+    def _may_touch(self, home: Home) -> bool:
+        """Whether the job's folder is one that jobs may use; where it is not, the job fails before anything looks there."""
+        if self._within is not None:
+            try:
+                self._within.check(home.submission.out)
+            except JobRefused as error:
+                self._fail(home, error)
+                return False
+        return True
+
     def _reconcile(self, home: Home, *, is_idle: bool) -> None:
         if home.is_over or home.failure is not None:
             if home.owes_notice:
                 self._call_again(make_board(home.errands), [Errand(Kind.NOTIFY, home.id)], is_idle=True)
             return
-        self._call_again(make_board(home.errands), self._due(home), is_idle=is_idle)
+        if self._may_touch(home):
+            self._call_again(make_board(home.errands), self._due(home), is_idle=is_idle)
 
     def _call_again(self, board: Board, errands: Sequence[Errand], *, is_idle: bool) -> None:
         for errand in errands:
@@ -182,14 +208,14 @@ class Driver:
             raise_flag(home.folder, wish)  # it was asked before there was a plan: those who score look there
         if wish is Halt.CANCELLED:
             return [Errand(Kind.FINALISE, home.id)]
-        due = [Errand(Kind.SCORE, home.id, shard.number) for shard in islice(_open(home.folder.path).commits_missing(), self._window)]
+        due = [Errand(Kind.SCORE, home.id, shard.number) for shard in islice(self._open(home).commits_missing(), self._window)]
         if wish is Halt.PAUSED and due:
             return []
         return due or [Errand(Kind.FINALISE, home.id)]
 
     def _score(self, home: Home, board: Board, errand: Errand) -> None:
         """Works on a shard until it is done, as often as the GPU worker dies of it."""
-        opened = _open(home.folder.path)
+        opened = self._open(home)
         ledger = Ledger(opened.folder)
         flag = watch(opened.folder)
 
@@ -224,6 +250,10 @@ class Driver:
         finally:
             turnstile.close()
 
+    def _open(self, home: Home) -> Job:
+        """The job of a folder, whose plan never changes."""
+        return _read(home.folder.path, home.folder.plan_file.stat().st_mtime_ns, self._within)
+
     def _fail(self, home: Home, error: JobRefused) -> None:
         log.error("job_failed", job=home.id, detail=str(error))
         home.fail(str(error))
@@ -239,10 +269,5 @@ class Driver:
 
 
 @lru_cache(OPEN_JOBS)
-def _read(path: Path, _planned_ns: int) -> Job:
-    return open_job(path)
-
-
-def _open(path: Path) -> Job:
-    """The job of a folder, whose plan never changes."""
-    return _read(path, (path / "plan.json").stat().st_mtime_ns)
+def _read(path: Path, _planned_ns: int, within: Confinement | None) -> Job:
+    return open_job(path, within)

@@ -17,6 +17,7 @@ from pipeline.offline.flags import lower_pause, raise_flag, read_flag
 from pipeline.offline.folder import Folder
 from pipeline.offline.refusals import JobRefused
 from pipeline.offline.scoring import Halt
+from pipeline.settings import Settings
 from schemas.job import JobRecord, JobSpec
 
 JOB_ID = r"^job-[0-9a-f]{20}$"
@@ -193,3 +194,8 @@ class Registry:
         for path in home.path.iterdir():
             if path.is_file():
                 path.unlink(missing_ok=True)
+
+
+def open_registry(settings: Settings) -> Registry:
+    """The registry of jobs that the settings name."""
+    return Registry(settings.jobs.folder or settings.data_dir / "jobs")
