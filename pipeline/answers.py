@@ -6,16 +6,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
+from operator import attrgetter
 
 import structlog
 
 from pipeline.candidate import Candidate
 from pipeline.delivery.answer import FlushRule, answer_for
 from pipeline.delivery.assignments import Assignments
-from pipeline.delivery.outbox import Channel, Outbox
+from pipeline.delivery.outbox import Channel, Outbox, Posted
 from pipeline.delivery.requests import InFlight, Requests
 from pipeline.delivery.routes import Routes
 from pipeline.engine.base import RequestKey, StepOutput
+from pipeline.first_tokens import FirstTokens
 from pipeline.quota.quotas import Quotas, Reservation
 from pipeline.response_cache import Recording, ResponseCache, Stored
 from pipeline.telemetry import Metrics
@@ -49,6 +51,7 @@ class Answers:
     assignments: Assignments
     quotas: Quotas
     metrics: Metrics
+    first_tokens: FirstTokens
     flush_rule: FlushRule
     max_unacknowledged_bytes: int
     attempts: int
@@ -64,7 +67,7 @@ class Answers:
         inflight = self._register(candidate, deadline_s)
         inflight.reservation = reservation
         inflight.recording = None if candidate.cache_key is None else Recording(candidate.cache_key)
-        inflight.engine.add(inflight.key, replace(inflight.job, deadline_s=deadline_s), inflight.lane, candidate.arrived_s)
+        inflight.engine.add(inflight.key, replace(inflight.job, deadline_s=deadline_s), inflight.lane, candidate.arrival.arrived_s)
         self.metrics.prompt_tokens.inc(inflight.job.prompt_tokens)
 
     def repeat(self, candidate: Candidate, stored: Stored) -> None:
@@ -117,15 +120,15 @@ class Answers:
                 self._end(inflight, output, now_s)
 
     def flush(self, now_s: float) -> None:
-        """Sends the tokens that have waited long enough; longer while the log is behind."""
+        """Sends the tokens that have waited long enough, live streams' first; longer while the log is behind."""
         depth = self.outbox.unacknowledged_bytes / self.max_unacknowledged_bytes
         rule = self.flush_rule.widened(1.0 + WIDENING * depth)
         is_due = now_s - self._flushed_s >= rule.interval_s
         if is_due:
             self._flushed_s = now_s
-        for key, inflight in tuple(self._talking.items()):
+        for inflight in sorted(self._talking.values(), key=attrgetter("lane")):
             if inflight.answer.flush(is_due=is_due, max_tokens=rule.tokens):
-                del self._talking[key]
+                del self._talking[inflight.key]
 
     def expire(self, now_s: float) -> None:
         """Ends the requests whose deadline has passed."""
@@ -170,7 +173,15 @@ class Answers:
         key = next(self._keys)
         request, record, route = candidate.request, candidate.record, candidate.route
         channel = Channel(on_refused=lambda fault: self._reply_refused(key, fault))
-        answer = answer_for(request, route, self.epoch(record.partition), self.outbox, channel, partial(self._settled, key))
+        answer = answer_for(
+            request,
+            route,
+            self.epoch(record.partition),
+            self.outbox,
+            channel,
+            on_first=partial(self._first_landed, key),
+            on_settled=partial(self._settled, key),
+        )
         inflight = InFlight(
             key=key,
             request=request,
@@ -181,6 +192,7 @@ class Answers:
             job=candidate.job,
             route=route,
             channel=channel,
+            arrival=candidate.arrival,
             admitted_s=self.clock_s(),
             answer=answer,
             open_choices=candidate.job.choices,
@@ -254,6 +266,10 @@ class Answers:
         prompt_tokens = inflight.job.prompt_tokens if usage is None else usage.prompt_tokens
         self.quotas.settle(inflight.reservation, prompt_tokens=prompt_tokens if has_run else 0, output_tokens=inflight.output_tokens, now_s=now_s)
         inflight.reservation = None
+
+    def _first_landed(self, key: RequestKey, posted: Posted) -> None:
+        if (inflight := self.requests.get(key)) is not None:
+            self.first_tokens.landed(inflight, posted)
 
     def _settled(self, key: RequestKey) -> None:
         inflight = self.requests.get(key)

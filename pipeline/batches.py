@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.engine.base import Engine, EngineStats
+from pipeline.first_tokens import FirstTokens
 from pipeline.scheduling.explanation import ClosedBatch
 
 WINDOW_S = 5.0
@@ -18,15 +19,17 @@ SHOWN_BATCHES = 32
 Json = dict[str, Any]
 
 
-def report(engines: Mapping[str, Engine], readings: Mapping[str, EngineStats], now_s: float) -> Json:
+def report(engines: Mapping[str, Engine], readings: Mapping[str, EngineStats], now_s: float, first_tokens: FirstTokens | None = None) -> Json:
     """Tells everything about all models of a worker; for any thread.
 
     Args:
         engines: The models by name.
         readings: Each model's gauges, as the loop has read them last.
         now_s: The monotonic clock.
+        first_tokens: Where their times go, between one log record and the other; None before the worker reads the log.
     """
-    return {"models": [_model(name, engine.closed_batches(), readings.get(name, EngineStats()), now_s) for name, engine in engines.items()]}
+    models = [_model(name, engine.closed_batches(), readings.get(name, EngineStats()), now_s) for name, engine in engines.items()]
+    return {"models": models, "first_tokens": None if first_tokens is None else first_tokens.report(now_s)}
 
 
 def _model(name: str, batches: Sequence[ClosedBatch], stats: EngineStats, now_s: float) -> Json:

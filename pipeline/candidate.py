@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from pipeline.delivery.requests import Arrival
 from pipeline.delivery.routes import Route
 from pipeline.engine.base import Engine, Job
 from pipeline.response_cache import Stored
@@ -17,7 +18,7 @@ class Candidate:
     """Everything that is known of a request before it is decided on.
 
     Attributes:
-        arrived_s: When it came into the reach of this worker, on the monotonic clock: perhaps in the middle of the step before.
+        arrival: When its record came.
         stored: The answer, where it is known already.
         cache_key: Under what the answer is to be kept, where it is.
     """
@@ -28,7 +29,7 @@ class Candidate:
     engine: Engine
     job: Job
     route: Route
-    arrived_s: float
+    arrival: Arrival
     stored: Stored | None = None
     cache_key: bytes | None = None
 

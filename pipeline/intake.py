@@ -11,6 +11,7 @@ from pipeline.answers import Answers
 from pipeline.candidate import Candidate
 from pipeline.delivery.assignments import Assignments
 from pipeline.delivery.cancels import Cancels
+from pipeline.delivery.requests import Arrival
 from pipeline.delivery.routes import Route
 from pipeline.engine.base import Engine, Job
 from pipeline.response_cache import Stored, cache_key
@@ -58,8 +59,9 @@ class Intake:
         longest_s = 0.0 if self._polled_s is None else polled_s - self._polled_s
         for record in records:
             if self.assignments.owns(record.partition):
-                age_s = (self.wall_ms() - record.timestamp_ms) / 1000  # by a foreign clock, so within what is possible here
-                self._take(record, polled_s - min(max(age_s, 0.0), longest_s))
+                log_s = max((self.wall_ms() - record.timestamp_ms) / 1000, 0.0)
+                arrived_s = polled_s - min(log_s, longest_s)  # by a foreign clock, so within what is possible here
+                self._take(record, Arrival(arrived_s, polled_s, log_s))
         self._polled_s = polled_s
         self._decide()
 
@@ -73,19 +75,19 @@ class Intake:
     def _has_room(self) -> bool:
         return self.is_open and not self.answers.is_saturated() and not self.admission.overload.holds_back()
 
-    def _take(self, record: Record, arrived_s: float) -> None:
+    def _take(self, record: Record, arrival: Arrival) -> None:
         origin = Origin(record.partition.topic, record.partition.number, record.offset)
         items = decode_requests(record.value, record.headers, origin, record.timestamp_ms, self.limits)
         if not self.assignments.ledger(record.partition).receive(record.offset, len(items)):
             return
         self.cancels.cover(record.timestamp_ms)
         tenant = self.answers.routes.tenant(record.partition.topic)
-        self.metrics.queue_age.observe(max(0.0, (self.wall_ms() - record.timestamp_ms) / 1000))
+        self.metrics.queue_age.observe(arrival.log_s)
         for item in items:
             if isinstance(item, Refusal):
                 self.answers.refuse(item, record, tenant)
             else:
-                self._consider(item, record, tenant, arrived_s)
+                self._consider(item, record, tenant, arrival)
 
     def _decide(self) -> None:
         if self._candidates:
@@ -93,14 +95,14 @@ class Intake:
             self._names.clear()
             self.admission.decide(candidates)
 
-    def _consider(self, request: Request, record: Record, tenant: str, arrived_s: float) -> None:
+    def _consider(self, request: Request, record: Record, tenant: str, arrival: Arrival) -> None:
         if (tenant, request.custom_id) in self._names:  # its twin is before it in this poll
             self._decide()
         try:
             route = self.answers.routes.resolve(request.reply, tenant, self.answers.outbox.producer)
             if self._is_known(request, record, tenant, route):
                 return
-            candidate = self._candidate(request, record, tenant, route, arrived_s)
+            candidate = self._candidate(request, record, tenant, route, arrival)
         except PenstockError as error:
             is_dead = isinstance(error, (UnauthorizedReply, EngineError))
             self.answers.refuse(Refusal(error=error, origin=request.origin, reply=request.reply, dead_letter=is_dead), record, tenant)
@@ -125,20 +127,20 @@ class Intake:
             return True
         return False
 
-    def _candidate(self, request: Request, record: Record, tenant: str, route: Route, arrived_s: float) -> Candidate | None:
+    def _candidate(self, request: Request, record: Record, tenant: str, route: Route, arrival: Arrival) -> Candidate | None:
         """Makes a request ready, the cheapest question first; None where it was turned away."""
         engine = self.engines.get(request.model)
         if engine is None:
             raise UnknownModel(f"no model of that name here; there is {', '.join(sorted(self.engines))}", param="model")
         if (blocked := self.admission.quotas.blocked(tenant, self.clock_s())) is not None:
             self.answers.reject(
-                blocked, Candidate(request=request, record=record, tenant=tenant, engine=engine, job=NOTHING, route=route, arrived_s=arrived_s)
+                blocked, Candidate(request=request, record=record, tenant=tenant, engine=engine, job=NOTHING, route=route, arrival=arrival)
             )
             return None
         key, stored = self._find_answer(request, tenant, engine)
         job = self._prepare(request, tenant, engine) if stored is None else stored.job
         return Candidate(
-            request=request, record=record, tenant=tenant, engine=engine, job=job, route=route, arrived_s=arrived_s, stored=stored, cache_key=key
+            request=request, record=record, tenant=tenant, engine=engine, job=job, route=route, arrival=arrival, stored=stored, cache_key=key
         )
 
     def _find_answer(self, request: Request, tenant: str, engine: Engine) -> tuple[bytes | None, Stored | None]:

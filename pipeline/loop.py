@@ -90,9 +90,11 @@ class Loop:
         self.intake.cancel_named()
         self.answers.expire(now_s)
         self._compute()
-        self.desk.deliver()
+        self.outbox.settle(now_s)  # before the flush: attempts that were acknowledged during the step may speak now, not a step later
         self.answers.flush(self.clock_s())
-        self.outbox.settle(now_s, SETTLE_WAIT_S if self._only_waits_for_the_log() else 0.0)
+        self.desk.deliver()
+        if self._only_waits_for_the_log():
+            self.outbox.settle(now_s, SETTLE_WAIT_S)
         self.assignments.commit(now_s, at_once=not len(self.answers.requests) and self._is_idle())
         self._observe()
 

@@ -27,6 +27,13 @@ class Metrics:
             "gen_ai_server_time_per_output_token_seconds", "Mean gap between the tokens after the first.", ["model"], buckets=FAST_S, registry=r
         )
         self.request_duration = Histogram("gen_ai_server_request_duration_seconds", "Admission to last token.", ["model"], buckets=SLOW_S, registry=r)
+        self.first_token_leg = Histogram(
+            "penstock_first_token_leg_seconds",
+            "Parts of the way from a request's record to its first token's, of streams.",
+            ["leg", "lane"],
+            buckets=FAST_S,
+            registry=r,
+        )
         self.queue_age = Histogram("penstock_request_queue_seconds", "Record timestamp to admission.", buckets=SLOW_S, registry=r)
         self.prompt_tokens = Counter("penstock_prompt_tokens", "Prompt tokens of admitted requests.", registry=r)
         self.generation_tokens = Counter("penstock_generation_tokens", "Output tokens.", registry=r)
@@ -52,6 +59,7 @@ class Metrics:
         self.open_offsets = Gauge("penstock_open_offsets", "Request records taken and not yet done.", registry=r)
         self.bulk_exchanges = Gauge("penstock_bulk_exchanges", "Callers whose rows are being computed.", registry=r)
         self.bulk_rows_running = Gauge("penstock_bulk_rows_running", "Rows from the bulk door that engines hold.", registry=r)
+        self.bulk_yielding = Gauge("penstock_bulk_yielding", "Whether rows from the bulk door wait for live requests, and why.", ["reason"], registry=r)
         self.bulk_rows = Counter("penstock_bulk_rows", "Rows from the bulk door by how they ended.", ["outcome"], registry=r)
 
     def observe_engines(self, stats: Sequence[EngineStats]) -> None:

@@ -24,25 +24,27 @@ from pipeline.engine.base import Engine
 from pipeline.engine.kernels import KERNELS
 from pipeline.engine.load_error import LoadError
 from pipeline.engine.selection import engine_settings, open_engine
+from pipeline.first_tokens import FirstTokens
 from pipeline.intake import Intake
 from pipeline.logs import configure_logging
 from pipeline.loop import Loop
-from pipeline.models import TINY
 from pipeline.offline.engine_scorer import AHEAD
 from pipeline.offline.flight.desk import Bounds as DeskBounds
 from pipeline.offline.flight.desk import Desk
 from pipeline.offline.flight.lobby import Lobby
 from pipeline.offline.flight.opening import OpenDoor, open_door, welcome
+from pipeline.offline.flight.yielding import Limits as LiveLimits
+from pipeline.offline.flight.yielding import Yielding, waiting
 from pipeline.overload import Bounds, Overload
 from pipeline.quota.opening import open_limiter
 from pipeline.quota.quotas import Quotas
 from pipeline.response_cache import ResponseCache
-from pipeline.settings import MIB, BadConfiguration, ModelSettings, ResponseCacheSettings, Settings
+from pipeline.scheduling.outbound import Outbound
+from pipeline.settings import MIB, BadConfiguration, ResponseCacheSettings, Settings
 from pipeline.telemetry import Metrics
 from pipeline.transport import topics
 from pipeline.transport.base import BrokerUnavailable, Partition, Transport, UnknownTopic
 from pipeline.transport.opening import open_transport
-from schemas.codec import Limits
 from workers.health import HealthServer
 from workers.lifecycle import Lifecycle, State
 
@@ -151,7 +153,7 @@ class Worker:
 
     def _batches(self) -> dict[str, Any]:
         loop = self._loop
-        return report({}, {}, 0.0) if loop is None else report(loop.engines, loop.readings, time.monotonic())
+        return report({}, {}, 0.0) if loop is None else report(loop.engines, loop.readings, time.monotonic(), loop.answers.first_tokens)
 
 
 def load_engines(settings: Settings) -> dict[str, Engine]:
@@ -160,7 +162,7 @@ def load_engines(settings: Settings) -> dict[str, Engine]:
     Raises:
         LoadError: A model can't be served, or they don't fit together.
     """
-    models = settings.models or (ModelSettings(name="tiny", source=str(TINY)),)
+    models = settings.served_models
     engines: dict[str, Engine] = {}
     parts = engine_settings(models, settings)
     for model in models:
@@ -191,7 +193,9 @@ def reach(transport: Transport, settings: Settings) -> None:
     log.info("topics_created", topics=names)
 
 
-def build_loop(settings: Settings, transport: Transport, engines: Mapping[str, Engine], metrics: Metrics, lobby: Lobby) -> Loop:
+def build_loop(
+    settings: Settings, transport: Transport, engines: Mapping[str, Engine], metrics: Metrics, lobby: Lobby, outbound: Outbound | None = None
+) -> Loop:
     """Puts the parts together and connects them."""
     routes = Routes.of(settings)
     outbox = Outbox(transport.producer)
@@ -215,6 +219,7 @@ def build_loop(settings: Settings, transport: Transport, engines: Mapping[str, E
         assignments=assignments,
         quotas=quotas,
         metrics=metrics,
+        first_tokens=FirstTokens(metrics, Outbound() if outbound is None else outbound),
         flush_rule=FlushRule(interval_s=settings.stream.flush_interval_ms / 1000, tokens=settings.stream.flush_tokens),
         max_unacknowledged_bytes=settings.stream.max_unacknowledged_mib * MIB,
         attempts=settings.engine.attempts,
@@ -228,7 +233,7 @@ def build_loop(settings: Settings, transport: Transport, engines: Mapping[str, E
         admission=admission,
         cancels=cancels,
         engines=engines,
-        limits=Limits(record_bytes=settings.limits.record_bytes, headers=settings.limits.record_headers, rows=settings.limits.rows),
+        limits=settings.limits.records,
         metrics=metrics,
     )
     bounds = DeskBounds(rows=bulk_rows(settings), tokens=settings.bulk.tokens, attempts=settings.engine.attempts)
@@ -239,7 +244,7 @@ def build_loop(settings: Settings, transport: Transport, engines: Mapping[str, E
         assignments=assignments,
         cancels=cancels,
         outbox=outbox,
-        desk=Desk(lobby, engines, bounds, metrics),
+        desk=Desk(lobby, engines, bounds, metrics, Yielding(_live_limits(settings), lambda: waiting(answers.requests))),
         engines=engines,
         metrics=metrics,
         drain_s=settings.limits.drain_s,
@@ -254,6 +259,12 @@ def _overload(settings: Settings) -> Overload:
     limits, admission = settings.limits, settings.admission
     bounds = Bounds(waiting_requests=limits.waiting_requests, waiting_tokens=limits.waiting_tokens, wait_s=admission.max_wait_s)
     return Overload(bounds=bounds, policy=admission.overflow)
+
+
+def _live_limits(settings: Settings) -> LiveLimits:
+    limits, ttft_ms = settings.limits, settings.targets.ttft_ms
+    first_token_s = None if ttft_ms is None else ttft_ms / 1_000
+    return LiveLimits(requests=limits.waiting_requests, tokens=limits.waiting_tokens, first_token_s=first_token_s)
 
 
 def bulk_rows(settings: Settings) -> int:

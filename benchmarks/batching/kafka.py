@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.batching.arrivals import Ask, Bursts, Lengths
-from benchmarks.batching.outcome import Outcome
+from benchmarks.batching.outcome import Outcome, quantile
 from benchmarks.batching.policies import Contender
 from benchmarks.batching.serving import Span
 from benchmarks.batching.stage import LIVE_SHARE, Stage
 from benchmarks.e2e import start_worker
-from benchmarks.report import publish
+from benchmarks.report import publish, show
 from compose.kafka.broker import KafkaBroker
+from pipeline.first_tokens import Leg
 from pipeline.models import TINY
 from pipeline.scheduling.explanation import ClosedBatch
 from pipeline.scheduling.policy import FirstCome
@@ -99,12 +100,12 @@ class KafkaServer:
         """Cannot reach into the worker."""
         raise NotImplementedError(f"a worker process is not slowed down {factor} times from the outside")
 
-    def recent(self) -> dict[str, Any]:
+    def page(self) -> dict[str, Any]:
         """Reads what the worker tells of its last seconds."""
         url = json.loads(self._card.read_text(encoding="utf-8"))["http"]
         with urllib.request.urlopen(f"{url}/debug/batches", timeout=5) as page:  # noqa: S310 -- our own worker
-            recent: dict[str, Any] = json.loads(page.read())["models"][0]["recent"]
-            return recent
+            told: dict[str, Any] = json.loads(page.read())
+            return told
 
     def close(self) -> None:
         """Lets go of the log."""
@@ -126,13 +127,26 @@ class KafkaServer:
 
 
 class Watching(KafkaServer):
-    """Remembers what the worker told of its steps at the end of a run, before they fade."""
+    """Remembers what the worker told at the end of a run, before it fades: of its steps, and where live requests' first tokens lost their time.
+
+    Attributes:
+        last: Its steps of late.
+        legs_ms: Each leg's quantiles, over the live requests of the run.
+        outbound_p95_ms: What the policy took off its target at last.
+    """
 
     last: Mapping[str, Any]
+    legs_ms: Mapping[str, Any]
+    outbound_p95_ms: float
 
     def clear(self) -> None:
         """Reads, and lets what is under way end."""
-        self.last = self.recent()
+        page, run_ms = self.page(), 1_000 * self.now_s()
+        self.last = page["models"][0]["recent"]
+        self.outbound_p95_ms = page["first_tokens"]["outbound_p95_ms"]
+        mine = [one["legs_ms"] for one in page["first_tokens"]["lanes"]["default"]["last"] if one["ago_ms"] < run_ms]
+        legs = dict(zip(Leg, zip(*mine, strict=True), strict=False)) | {"all": [sum(one) for one in mine]}
+        self.legs_ms = {leg: {"p50": quantile(values, 0.5), "p95": quantile(values, 0.95)} for leg, values in legs.items()}
         super().clear()
 
 
@@ -149,7 +163,9 @@ def main(*, is_short: bool) -> None:
             step_s = server.last["measured_ms"] / 1_000
             per_s = stage.rate(LIVE_SHARE, backlog)
             alone = stage.one(aimless, seed=2, per_s=per_s, has_backlog=False)
+            legs_ms = {"alone": server.legs_ms}
             both = stage.one(aimless, seed=2, per_s=per_s)
+            legs_ms["no target"] = server.legs_ms
             again = stage.one(aimless, seed=3, per_s=0.0)
         backlog.add(again)
         target_s = alone.ttft_s(0.95) + STEPS * step_s
@@ -159,16 +175,18 @@ def main(*, is_short: bool) -> None:
             stage.one(aimless, seed=0, per_s=per_s)
             stage.span = span
             with_target = stage.one(aimless, seed=2, per_s=per_s)
-            closed = server.last["closed"]
-    rows = [_row(name, outcome, backlog) for name, outcome in {"no target": both, "with the target": with_target}.items()]
+            closed, legs_ms["with the target"] = server.last["closed"], server.legs_ms
+    outcomes = {"alone": alone, "no target": both, "with the target": with_target}
+    rows = [_row(name, outcome, backlog) for name, outcome in outcomes.items()]
     is_met = with_target.ttft_s(0.95) <= target_s
     publish(
         "batching-kafka",
         f"live alone p95 {1_000 * alone.ttft_s(0.95):.0f} ms, flex alone {backlog.tokens_per_s:,.0f} tokens/s in steps of {1_000 * step_s:.1f} ms; "
         f"target {1_000 * target_s:.0f} ms: {'met' if is_met else 'NOT MET'}",
         rows,
-        {"target_ms": 1_000 * target_s, "met": is_met, "live_per_s": per_s, "flex_step_ms": 1_000 * step_s, "closed": closed},
+        {"target_ms": 1_000 * target_s, "met": is_met, "live_per_s": per_s, "flex_step_ms": 1_000 * step_s, "closed": closed, "legs_ms": legs_ms},
     )
+    show("where the time to a live request's first token goes, in ms", [_legs_row(name, legs) for name, legs in legs_ms.items()])
 
 
 @contextmanager
@@ -183,6 +201,10 @@ def worker(broker: KafkaBroker, folder: Path, told: Mapping[str, str]) -> Iterat
     finally:
         process.terminate()
         process.wait(60)
+
+
+def _legs_row(name: str, legs_ms: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+    return {"what": name} | {f"{leg} {share}": value for leg, shares in legs_ms.items() for share, value in shares.items()}
 
 
 def _row(name: str, outcome: Outcome, alone: Outcome) -> dict[str, Any]:

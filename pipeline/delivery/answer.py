@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Protocol
 
-from pipeline.delivery.outbox import Channel, Outbox
+from pipeline.delivery.outbox import Channel, Outbox, Posted
 from pipeline.delivery.routes import Route
 from pipeline.engine.base import StepOutput
 from schemas.codec import ResultLine, encode_event, encode_result, error_event
@@ -71,10 +71,24 @@ class Answer(Protocol):
         ...
 
 
-def answer_for(request: Request, route: Route, epoch: int, outbox: Outbox, channel: Channel, on_settled: Callable[[], None]) -> Answer:
-    """Picks the form that the requester asked for; `on_settled` is called when the last word is acknowledged by the log."""
-    kind = StreamAnswer if request.stream else ResultAnswer
-    return kind(request=request, route=route, epoch=epoch, outbox=outbox, channel=channel, on_settled=on_settled)
+def answer_for(
+    request: Request,
+    route: Route,
+    epoch: int,
+    outbox: Outbox,
+    channel: Channel,
+    *,
+    on_first: Callable[[Posted], None],
+    on_settled: Callable[[], None],
+) -> Answer:
+    """Picks the form that the requester asked for.
+
+    `on_first` is called when the log has acknowledged the first event with tokens, where there are events, and `on_settled` when it has
+    the last word.
+    """
+    if request.stream:
+        return StreamAnswer(request=request, route=route, epoch=epoch, outbox=outbox, channel=channel, on_first=on_first, on_settled=on_settled)
+    return ResultAnswer(request=request, route=route, epoch=epoch, outbox=outbox, channel=channel, on_settled=on_settled)
 
 
 @dataclass(slots=True)
@@ -101,9 +115,11 @@ class StreamAnswer:
     epoch: int
     outbox: Outbox
     channel: Channel
+    on_first: Callable[[Posted], None]
     on_settled: Callable[[], None]
     head: StreamHead = field(init=False)
     attempt: int | None = None
+    first: Posted | None = None
     seq: int = 0
     sent_tokens: int = 0
     has_spoken: bool = False
@@ -189,14 +205,21 @@ class StreamAnswer:
                 opens_choice=not pending.is_open,
                 logprobs=pending.logprobs,
             )
-            self._post(chunk)
+            if self.first is None:
+                self.first = self._post(chunk, on_landed=self._first_landed)
+            else:
+                self._post(chunk)
             self.seq += 1
             self.sent_tokens += len(pending.token_ids)
             pending.text, pending.token_ids, pending.logprobs, pending.is_open = "", [], None, True
 
-    def _post(self, event: Event, on_landed: Callable[[int], None] | None = None) -> None:
+    def _first_landed(self, _: int) -> None:
+        if self.first is not None:
+            self.on_first(self.first)
+
+    def _post(self, event: Event, on_landed: Callable[[int], None] | None = None) -> Posted | None:
         encoded = encode_event(event, custom_id=self.request.custom_id, correlation_id=self.route.correlation_id)
-        self.outbox.post(self.channel, self.route.partition, encoded, on_landed)
+        return self.outbox.post(self.channel, self.route.partition, encoded, on_landed)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -4,6 +4,7 @@ The producer's acknowledgements arrive on its own thread and wait in a queue unt
 else here happens on the thread of the worker's loop.
 """
 
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,11 +24,16 @@ RECORD_OVERHEAD_BYTES = 128
 
 @dataclass(slots=True)
 class Posted:
-    """One record on its way. `sending` numbers the attempt, so that an acknowledgement of an earlier one is not taken for it."""
+    """One record on its way. `sending` numbers the attempt, so that an acknowledgement of an earlier one is not taken for it.
+
+    `posted_s` is when it was posted, and `acknowledged_s` when its acknowledgement came, whenever that is looked at.
+    """
 
     partition: Partition
     record: Encoded
     on_landed: Callable[[int], None] | None
+    posted_s: float
+    acknowledged_s: float | None = None
     sending: int = 0
     offset: int | None = None
 
@@ -57,10 +63,11 @@ class Channel:
 class Outbox:
     """Owns the producer. Not for use from several threads."""
 
-    def __init__(self, make_producer: Callable[[], Producer]):
+    def __init__(self, make_producer: Callable[[], Producer], clock_s: Callable[[], float] = time.monotonic):
         self._make_producer = make_producer
+        self._clock_s = clock_s
         self._producer: Producer | None = None
-        self._acknowledgements: SimpleQueue[tuple[Channel, Posted, int, Acknowledged | TransportError]] = SimpleQueue()
+        self._acknowledgements: SimpleQueue[tuple[Channel, Posted, int, Acknowledged | TransportError, float]] = SimpleQueue()
         self._broken: dict[int, Channel] = {}
         self.unacknowledged_bytes = 0
         self.unacknowledged_records = 0
@@ -76,16 +83,17 @@ class Outbox:
             self._producer = self._make_producer()
         return self._producer
 
-    def post(self, channel: Channel, partition: Partition, record: Encoded, on_landed: Callable[[int], None] | None = None) -> None:
-        """Sends a record after everything else in its channel; `on_landed` gets its offset, once, in `settle`."""
+    def post(self, channel: Channel, partition: Partition, record: Encoded, on_landed: Callable[[int], None] | None = None) -> Posted | None:
+        """Sends a record after everything else in its channel; `on_landed` gets its offset, once, in `settle`. A dead channel takes none."""
         if channel.is_dead:
-            return
-        posted = Posted(partition, record, on_landed)
+            return None
+        posted = Posted(partition, record, on_landed, self._clock_s())
         channel.waiting.append(posted)
         self.unacknowledged_bytes += posted.size_bytes()
         self.unacknowledged_records += 1
         if channel.resend_at_s is None:
             self._send(channel, posted)
+        return posted
 
     def abandon(self, channel: Channel) -> None:
         """Forgets what is still open: the partition of the request belongs to somebody else now."""
@@ -126,17 +134,19 @@ class Outbox:
 
     def _send(self, channel: Channel, posted: Posted) -> None:
         posted.sending += 1
-        sending = posted.sending
+        sending, put, clock_s = posted.sending, self._acknowledgements.put, self._clock_s
         try:
-            self.producer.send(posted.partition, posted.record, lambda ack: self._acknowledgements.put((channel, posted, sending, ack)))
+            self.producer.send(posted.partition, posted.record, lambda ack: put((channel, posted, sending, ack, clock_s())))
         except TransportError as error:
-            self._acknowledgements.put((channel, posted, sending, error))
+            put((channel, posted, sending, error, clock_s()))
 
-    def _acknowledge(self, channel: Channel, posted: Posted, sending: int, ack: Acknowledged | TransportError, now_s: float) -> None:
+    def _acknowledge(
+        self, channel: Channel, posted: Posted, sending: int, ack: Acknowledged | TransportError, acknowledged_s: float, now_s: float
+    ) -> None:
         if channel.is_dead or sending != posted.sending:
             return
         if isinstance(ack, Acknowledged):
-            posted.offset = ack.offset
+            posted.offset, posted.acknowledged_s = ack.offset, acknowledged_s
             self._land(channel)
         elif isinstance(ack, (RecordRejected, UnknownTopic)):
             self._refuse(channel, ack)

@@ -24,6 +24,21 @@ Identity = tuple[str, str]
 """Tenant and `custom_id`."""
 
 
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """When a record came, on the monotonic clock.
+
+    Attributes:
+        arrived_s: When it came into the reach of this worker: perhaps in the middle of the step before.
+        polled_s: When a poll brought it.
+        log_s: How long before that it was written, by the log's clock.
+    """
+
+    arrived_s: float
+    polled_s: float
+    log_s: float
+
+
 @dataclass(slots=True, kw_only=True)
 class InFlight:
     """One request between its record and the acknowledgement of its last word.
@@ -43,6 +58,7 @@ class InFlight:
     job: Job
     route: Route
     channel: Channel
+    arrival: Arrival
     admitted_s: float
     answer: Answer
     open_choices: int

@@ -173,7 +173,7 @@ def test_a_full_house_leaves_requests_in_the_log(bench):
 
 def test_a_drain_ends_what_runs_and_leaves_what_waits(bench):
     """After the signal what runs may end; what had not begun stays uncommitted for the next worker, which finishes it."""
-    worker = bench(FakeEngine(max_sequences=1), limits={"drain_s": 10.0})
+    worker = bench(FakeEngine(max_sequences=1, step_s=0.002), limits={"drain_s": 10.0})
     worker.publish("runs", prompt="x", key="k", max_tokens=50, ignore_eos=True)
     worker.publish("waits", prompt="y", key="k", max_tokens=50, ignore_eos=True)
     worker.run_until(lambda: bool(worker.tokens("runs")))
