@@ -1,0 +1,1 @@
+"""The other sides, each in a process of its own: started once, then told one file after another."""

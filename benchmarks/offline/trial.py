@@ -1,0 +1,89 @@
+"""One task: its contenders take turns, and what they make is held against ours."""
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.offline import comparing, inputs
+from benchmarks.offline.ran import Contender, Failed, Ran
+from benchmarks.offline.score import Score
+from benchmarks.offline.table import Turns, Work
+from pipeline.offline.folder import Folder
+
+OURS = "penstock score"
+WARM_UP = -1
+"""The round before the first: kernels are compiled, files are in memory, and its times do not count."""
+WARM_UP_ROWS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Contenders that are one peer at several batch sizes; `default` is what it takes unless told otherwise."""
+
+    contenders: Mapping[str, Contender]
+    default: str | None = None
+
+
+@dataclass(slots=True)
+class Trial:
+    """All turns of one task.
+
+    Args:
+        texts: Makes the rows of a round.
+        check: Holds results against ours.
+        ours: The command.
+        folder: Where files go meanwhile.
+    """
+
+    texts: Callable[[int], Iterator[str]]
+    check: Callable[[Any, Any], None]
+    ours: Score
+    folder: Path
+    works: list[Work] = field(default_factory=list)
+    turns: dict[str, Turns] = field(default_factory=lambda: {OURS: Turns()})
+
+    def run(self, families: Sequence[Family], rows: int, rounds: int) -> None:
+        """Takes all turns: in the first round all of them, then of each family the default and the best.
+
+        Raises:
+            Failed: Ours fails, or somebody's results differ from ours.
+        """
+        source = inputs.write(self.texts(WARM_UP), WARM_UP_ROWS, self.folder / "warm-up.parquet")
+        for name, contender in {OURS: self.ours, **{name: one for family in families for name, one in list(family.contenders.items())[:1]}}.items():
+            self._turn(name, contender, source)
+        for number in range(rounds):
+            source = inputs.write(self.texts(number), rows, self.folder / f"{number}.parquet")
+            contenders: dict[str, Contender] = {OURS: self.ours}
+            for family in families:
+                contenders |= {name: family.contenders[name] for name in (family.contenders if not number else self._chosen(family))}
+            order = list(contenders)
+            shift = number % len(order)
+            ran = {name: self._turn(name, contenders[name], source) for name in order[shift:] + order[:shift]}
+            self._judge(number, ran)
+
+    def _chosen(self, family: Family) -> list[str]:
+        best = min(family.contenders, key=lambda name: self.turns[name].best_s())
+        return [name for name in family.contenders if name in {best, family.default}]
+
+    def _turn(self, name: str, contender: Contender, source: Path) -> Ran:
+        ran = contender.run(source, self.folder / f"{source.stem}-{name.replace(' ', '-')}")
+        print(f"{source.stem}, {name}: {ran.scoring_s:.1f} s, processors {ran.scoring_cpu_s:.1f} s", file=sys.stderr, flush=True)
+        return ran
+
+    def _judge(self, number: int, ran: Mapping[str, Ran]) -> None:
+        """Notes a round, once all its results are known to be the same."""
+        ours = comparing.read(ran[OURS].results)
+        manifest = Folder(ran[OURS].results[0].parent).manifest()
+        assert manifest is not None
+        self.works.append(Work(len(ours), manifest.usage.prompt_tokens + manifest.usage.output_tokens))
+        for name, one in ran.items():
+            try:
+                self.check(ours, comparing.read(one.results))
+            except Failed as difference:
+                raise Failed(f"{name}: {difference}") from None
+            self.turns.setdefault(name, Turns()).by_round[number] = one
+        for path in self.folder.glob(f"{number}-*"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
