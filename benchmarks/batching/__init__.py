@@ -1,6 +1,6 @@
 """Which way of filling batches is best, when live requests and a backlog share one engine?
 
-    python -m benchmarks.batching [--short] [--models tiny,llama-15m] [--parts targets,loads,recovery,simulation] [--rounds N]
+    python -m benchmarks.batching [--short] [--models tiny,llama-15m] [--parts targets,loads,recovery,simulation,step-model] [--rounds N]
     python -m benchmarks.batching --kafka
 
 Every contender gets the same arrivals, by the clock: a request that finds the engine busy has waited since it was due. Contenders

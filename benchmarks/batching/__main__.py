@@ -7,11 +7,11 @@ from typing import Any, Protocol
 import benchmarks.batching as package
 from benchmarks.batching.arrivals import Bursts, Lengths
 from benchmarks.batching.models import NAMES, SMALL, folder_of
-from benchmarks.batching.parts import loads, recovery, simulation, targets
+from benchmarks.batching.parts import loads, recovery, simulation, step_model, targets
 from benchmarks.batching.policies import ROWS
 from benchmarks.batching.real import RealServer
 from benchmarks.batching.serving import Span
-from benchmarks.batching.stage import Baseline, Stage
+from benchmarks.batching.stage import Stage
 from benchmarks.engine.models import SHIPPED
 from benchmarks.report import write
 
@@ -19,12 +19,18 @@ from benchmarks.report import write
 class Part(Protocol):
     """A question and how it is answered."""
 
-    def __call__(self, stage: Stage, baseline: Baseline, model: str, *, rounds: int, is_short: bool) -> dict[str, Any]:
+    def __call__(self, stage: Stage, model: str, *, rounds: int, is_short: bool) -> dict[str, Any]:
         """Runs it and shows its table; `plot`, where there is one, is an SVG."""
         ...
 
 
-PARTS: dict[str, Part] = {"targets": targets.run, "loads": loads.run, "recovery": recovery.run, "simulation": simulation.run}
+PARTS: dict[str, Part] = {
+    "targets": targets.run,
+    "loads": loads.run,
+    "recovery": recovery.run,
+    "simulation": simulation.run,
+    "step-model": step_model.run,
+}
 PLOTS = Path(__file__).parents[1] / "plots"
 BURSTS = Bursts(per_s=0.0, period_s=1.5, burst_s=0.15)
 SPAN = Span(settle_s=0.7, measured_s=3.0, grace_s=1.0)
@@ -50,11 +56,16 @@ def main() -> None:
 def _measure(name: str, arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
     is_slow = name not in {SHIPPED, SMALL}
     server = RealServer(name, folder_of(name, arguments.dtype), most_sequences=ROWS, dtype=arguments.dtype)
-    stage = Stage(server=server, lengths=Lengths(), span=SLOW_SPAN if is_slow else SPAN, bursts=SLOW_BURSTS if is_slow else BURSTS)
-    baseline = stage.baseline(rounds=2 if arguments.short else 3)
+    stage = Stage(
+        server=server,
+        lengths=Lengths(),
+        span=SLOW_SPAN if is_slow else SPAN,
+        bursts=SLOW_BURSTS if is_slow else BURSTS,
+        baseline_rounds=2 if arguments.short else 3,
+    )
     results = {}
     for part in arguments.parts:
-        result = PARTS[part](stage, baseline, name, rounds=arguments.rounds, is_short=arguments.short)
+        result = PARTS[part](stage, name, rounds=arguments.rounds, is_short=arguments.short)
         if plot := result.pop("plot", None):
             PLOTS.mkdir(exist_ok=True)
             (PLOTS / f"batching-{part}-{name}.svg").write_text(plot, encoding="utf-8")

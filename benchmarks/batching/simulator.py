@@ -30,6 +30,7 @@ class Costs:
         kv_token: Each token whose keys and values are read.
         prefill_context: Each token that a token of a prompt attends to.
         mixed: Each pair of a prompt's token and a stream.
+        chunk: Each piece of a prompt.
         scatter: Sigma of the logarithm of a step's time.
         between: Between two steps, whatever was in them.
     """
@@ -40,13 +41,14 @@ class Costs:
     kv_token: float = 0.0
     prefill_context: float = 0.0
     mixed: float = 0.0
+    chunk: float = 0.0
     scatter: float = 0.05
     between: float = 0.0
 
     @classmethod
     def of(cls, seconds: Sequence[float], *, scatter: float = 0.0, between: float = 0.0) -> "Costs":
         """Takes what a step model learned."""
-        step, prefill_token, decode, kv_token, prefill_context, mixed = seconds
+        step, prefill_token, decode, kv_token, prefill_context, mixed, chunk = seconds
         return cls(
             step=step,
             prefill_token=prefill_token,
@@ -54,6 +56,7 @@ class Costs:
             kv_token=kv_token,
             prefill_context=prefill_context,
             mixed=mixed,
+            chunk=chunk,
             scatter=scatter,
             between=between,
         )
@@ -64,7 +67,7 @@ class Costs:
 
     def seconds(self, batch: Batch) -> float:
         """Tells what a batch takes, but for the scatter."""
-        factors = (self.step, self.prefill_token, self.decode, self.kv_token, self.prefill_context, self.mixed)
+        factors = (self.step, self.prefill_token, self.decode, self.kv_token, self.prefill_context, self.mixed, self.chunk)
         return sum(factor * term for factor, term in zip(factors, Load.of(batch).terms(), strict=True))
 
 

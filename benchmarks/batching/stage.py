@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from benchmarks.batching.arrivals import Bursts, Lengths, flex, live
 from benchmarks.batching.outcome import Goal, Outcome
@@ -37,7 +38,7 @@ class Baseline:
         return StepModel.from_json(self.learned.to_json())
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(kw_only=True)
 class Stage:
     """A server, and what it is given."""
 
@@ -45,6 +46,7 @@ class Stage:
     lengths: Lengths
     span: Span
     bursts: Bursts
+    baseline_rounds: int = 3
 
     def one(self, contender: Contender, *, seed: int, per_s: float, has_backlog: bool = True) -> Outcome:
         """One run."""
@@ -69,16 +71,17 @@ class Stage:
             alone.add(self.one(reference, seed=seed, per_s=0.0))
         return outcomes, alone
 
-    def baseline(self, *, rounds: int) -> Baseline:
-        """Measures the backlog alone, sets the rate of live requests by it, and measures those alone."""
-        learned = StepModel()
+    @cached_property
+    def baseline(self) -> Baseline:
+        """Measures the backlog alone, sets the rate of live requests by it, and measures those alone; once."""
+        learned, seeds = StepModel(), range(1, self.baseline_rounds + 1)
         aimless = adaptive("without targets", learned, Targets())
         self.one(aimless, seed=0, per_s=0.0)  # warms up, and learns
         backlog, alone = Outcome(), Outcome()
-        for seed in range(1, rounds + 1):
+        for seed in seeds:
             backlog.add(self.one(aimless, seed=seed, per_s=0.0))
         per_s = self.rate(LIVE_SHARE, backlog)
-        for seed in range(1, rounds + 1):
+        for seed in seeds:
             alone.add(self.one(aimless, seed=seed, per_s=per_s, has_backlog=False))
         self.one(aimless, seed=0, per_s=per_s)
         return Baseline(flex=backlog, live=alone, per_s=per_s, learned=learned)

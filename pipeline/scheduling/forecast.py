@@ -10,10 +10,11 @@ class Forecast:
     """Starts with the part that every step has, and grows with what is put in. While nothing is learned yet, all of it is 0."""
 
     def __init__(self, model: StepModel):
-        fixed_s, prefill_s, decode_s, read_s, attend_s, mixed_s = model.seconds if model.known else [0.0] * len(TERMS)
+        fixed_s, prefill_s, decode_s, read_s, attend_s, mixed_s, chunk_s = model.seconds if model.known else [0.0] * len(TERMS)
         self.seconds = fixed_s
         self.load = Load()
-        self._prefill_s, self._decode_s, self._read_s, self._attend_s, self._mixed_s = prefill_s, decode_s, read_s, attend_s, mixed_s
+        self._prefill_s, self._decode_s, self._read_s, self._attend_s = prefill_s, decode_s, read_s, attend_s
+        self._mixed_s, self._chunk_s = mixed_s, chunk_s
 
     def decodes_s(self, decodes: int, kv_tokens: int) -> float:
         """Tells what so many further decodes cost that read so many tokens together."""
@@ -31,7 +32,7 @@ class Forecast:
         if math.isinf(limit_s):
             return pending
         start = sequence.computed_tokens
-        left_s = limit_s - self.seconds - start * self._read_s
+        left_s = limit_s - self.seconds - self._chunk_s - start * self._read_s
         if left_s <= 0.0:
             return 0
         each_s = self._prefill_s + self._mixed_s * self.load.decodes + self._attend_s * start
@@ -44,5 +45,5 @@ class Forecast:
     def add_chunk(self, start: int, count: int) -> None:
         """Takes in a part of a prompt."""
         each_s = self._prefill_s + self._mixed_s * self.load.decodes
-        self.seconds += count * each_s + start * self._read_s + count * (start + count / 2) * self._attend_s
+        self.seconds += self._chunk_s + count * each_s + start * self._read_s + count * (start + count / 2) * self._attend_s
         self.load.add_chunk(start, count)

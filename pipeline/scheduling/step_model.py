@@ -1,18 +1,18 @@
 """How long a step takes, learned from the steps that were run.
 
 A step's time is taken for a sum: a part that every step has, and parts for its prompt tokens, its decoding sequences, the keys
-and values that it reads, what its prompt tokens attend to, and what it costs that both kinds share a step. The parts are found by
-least squares over the steps of late, weighted by the inverse of their time, so that it is the relative error that is small, and
-none of them is negative. That is recursive least squares with forgetting in its information form, which does not lose its footing
-when a kind of step stays away for long (the covariance form does: Åström and Wittenmark, Adaptive Control, 11.5); the bound at
-zero is kept by descending one coordinate at a time.
+and values that it reads, what its prompt tokens attend to, what it costs that both kinds share a step, and for each piece of a prompt.
+The parts are found by least squares over the steps of late, weighted by the inverse of their time, so that it is the relative error
+that is small, and none of them is negative. That is recursive least squares with forgetting in its information form, which does not
+lose its footing when a kind of step stays away for long (the covariance form does: Åström and Wittenmark, Adaptive Control, 11.5);
+the bound at zero is kept by descending one coordinate at a time.
 
-A machine that becomes slower or faster as a whole is followed at once: where most of the last few steps are off in the same way, all
-parts are taken that many times as long, until least squares have caught up.
+A machine that is shared is faster now and slower then, by more than the parts of the sum are wrong. So its speed is followed beside
+them, from step to step: a prediction is as many times the sum as steps of late were. What the speed explains the sum learns by half:
+kinds of steps that do not occur meanwhile are right when they come, and what lasts ends up in the sum.
 """
 
 import math
-from collections import deque
 from collections.abc import Mapping, Sequence
 from operator import mul
 from typing import Any
@@ -20,39 +20,35 @@ from typing import Any
 from pipeline.scheduling.batch import Batch
 from pipeline.scheduling.quantiles import Window
 
-TERMS = ("step", "prefill_tokens", "decodes", "kv_tokens", "prefill_context", "mixed")
+TERMS = ("step", "prefill_tokens", "decodes", "kv_tokens", "prefill_context", "mixed", "chunks")
 REMEMBERED_STEPS = 200
 """A step this many steps ago counts a third."""
 ERRORS_KEPT = 256
 TRUSTED_AFTER_STEPS = 24
-"""Steps before which nothing is predicted: four for each term."""
-SWEEPS = 3
-"""Descents per step; the next step goes on from there."""
+"""Steps before which nothing is predicted: three for each term, and some."""
 HOLD = 1e-4
 """How much a term keeps to what it was, relative to the most that was ever known about it."""
 LEAST_DOUBT = 0.25
 """A step counts as at most this much slower or faster than expected, or as twice the p95 of the errors, whichever is more."""
-
 MOST_MARGIN = 0.5
 """Where steps vary by more than this, it is the machine that is unsteady, and smaller steps would not help."""
 
-
-DRIFT_STEPS = 9
-"""Steps of late whose median tells that the whole machine drifted: five slow ones in a row are no accident."""
-LEAST_DRIFT = 1.15
-"""Less than this is left to least squares."""
+SPEED_GAIN = 0.3
+"""Part of what a step was off by that is expected of the next one: what disturbs a step mostly lasts for some."""
+SPEED_STEP = 1.12
+"""How many times slower or faster than the step before a step may show the machine to be: one pause is no change of speed, two are."""
 
 
 class Load:
     """What a step computes, in the terms of the model.
 
-    `prefill_context` sums up, over the prompt tokens, the tokens that each of them attends to.
+    `chunks` are pieces of prompts; `prefill_context` sums up, over their tokens, the tokens that each of them attends to.
     """
 
-    __slots__ = ("decodes", "kv_tokens", "prefill_context", "prefill_tokens")
+    __slots__ = ("chunks", "decodes", "kv_tokens", "prefill_context", "prefill_tokens")
 
     def __init__(self) -> None:
-        self.prefill_tokens = self.decodes = self.kv_tokens = 0
+        self.prefill_tokens = self.decodes = self.kv_tokens = self.chunks = 0
         self.prefill_context = 0.0
 
     @classmethod
@@ -67,6 +63,7 @@ class Load:
 
     def add_chunk(self, start: int, count: int) -> None:
         """Adds a part of a prompt."""
+        self.chunks += 1
         self.prefill_tokens += count
         self.kv_tokens += start
         self.prefill_context += count * (start + count / 2)
@@ -74,7 +71,7 @@ class Load:
     def terms(self) -> tuple[float, ...]:
         """Gives what each of `TERMS` is multiplied by."""
         tokens, decodes = self.prefill_tokens, self.decodes
-        return (1.0, tokens, decodes, self.kv_tokens, self.prefill_context, tokens * decodes)
+        return (1.0, tokens, decodes, self.kv_tokens, self.prefill_context, tokens * decodes, self.chunks)
 
 
 class StepModel:
@@ -89,8 +86,9 @@ class StepModel:
         """Whether enough was seen to predict."""
         self.margin = 0.0
         """By what share of the prediction 95 of 100 steps of late are slower at most; `MOST_MARGIN` where it is more."""
-        self._drift = 1.0
-        self._ratios: deque[float] = deque(maxlen=DRIFT_STEPS)
+        self._speed = 1.0
+        """How many times as long steps take now as the sum says."""
+        self._last_change = 1.0
         self._fitted = [0.0] * size
         self._products = [[0.0] * size for _ in range(size)]
         self._targets = [0.0] * size
@@ -114,51 +112,49 @@ class StepModel:
 
     def observe(self, load: Load, measured_s: float) -> None:
         """Learns from a step. One that took suspiciously long or short counts as if it had taken what is barely plausible."""
-        terms = load.terms()
         if measured_s <= 0.0:
             return
+        terms = load.terms()
         if self.known:
-            fitted_s = max(sum(map(mul, self._fitted, terms)), 1e-9)
-            predicted_s = fitted_s * self._drift
-            self._ratios.append(measured_s / fitted_s)
+            predicted_s = max(sum(map(mul, self.seconds, terms)), 1e-9)
             self._errors.add(measured_s / predicted_s - 1.0)
             self._distances.add(abs(1.0 - predicted_s / measured_s))
             self.margin = _margin(self._errors)
+            self._follow(measured_s / predicted_s)
             doubt = 1.0 + max(LEAST_DOUBT, 2.0 * self._distances.quantile(0.95))
             measured_s = min(max(measured_s, predicted_s / doubt), predicted_s * doubt)
-        self._learn(terms, measured_s)
-        self._drift = self._find_drift()
-        self.seconds = [each * self._drift for each in self._fitted]
+        self._learn(terms, measured_s / math.sqrt(self._speed))
+        self.seconds = [each * self._speed for each in self._fitted]
         self.steps += 1
         self.known = self.known or self.steps >= TRUSTED_AFTER_STEPS
 
-    def _find_drift(self) -> float:
-        if len(self._ratios) < DRIFT_STEPS:
-            return 1.0
-        median = sorted(self._ratios)[DRIFT_STEPS // 2]
-        return median if not 1.0 / LEAST_DRIFT < median < LEAST_DRIFT else 1.0
+    def _follow(self, change: float) -> None:
+        """Follows the machine's speed, given how many times as long as predicted a step took."""
+        believed = min(max(change, min(self._last_change, 1.0) / SPEED_STEP), max(self._last_change, 1.0) * SPEED_STEP)
+        self._speed *= believed**SPEED_GAIN
+        self._last_change = change
 
     def _learn(self, terms: Sequence[float], measured_s: float) -> None:
         keep = 1.0 - 1.0 / REMEMBERED_STEPS
         scaled = [term / measured_s for term in terms]
+        products, targets, most, seconds = self._products, self._targets, self._most, self._fitted
         for j, factor in enumerate(scaled):
-            self._products[j] = [keep * old + factor * other for old, other in zip(self._products[j], scaled, strict=True)]
-            self._targets[j] = keep * self._targets[j] + factor
-            self._most[j] = max(self._most[j], self._products[j][j])
-        seconds = self._fitted
-        for _ in range(SWEEPS):
-            for j, row in enumerate(self._products):
-                hold = HOLD * self._most[j]
-                if weight := row[j] + hold:
-                    own = seconds[j]
-                    left = self._targets[j] - sum(map(mul, row, seconds)) + row[j] * own
-                    seconds[j] = max((left + hold * own) / weight, 0.0)
+            row = products[j] = [keep * old + factor * other for old, other in zip(products[j], scaled, strict=True)]
+            targets[j] = keep * targets[j] + factor
+            most[j] = max(most[j], row[j])
+        for j, row in enumerate(products):  # one descent; the next step goes on from there
+            hold = HOLD * most[j]
+            if weight := row[j] + hold:
+                own = seconds[j]
+                left = targets[j] - sum(map(mul, row, seconds)) + row[j] * own
+                seconds[j] = max((left + hold * own) / weight, 0.0)
 
     def to_json(self) -> dict[str, Any]:
         """Gives what was learned, to be kept across restarts."""
         return {
             "terms": list(TERMS),
             "seconds": self._fitted,
+            "speed": self._speed,
             "products": self._products,
             "targets": self._targets,
             "most": self._most,
@@ -179,7 +175,8 @@ class StepModel:
             if tuple(kept["terms"]) != TERMS:
                 raise ValueError("its terms are those of another version")
             model._fitted = _numbers(kept["seconds"], size)
-            model.seconds = list(model._fitted)
+            (model._speed,) = _numbers([kept["speed"]])
+            model.seconds = [each * model._speed for each in model._fitted]
             model._products = [_numbers(row, size) for row in kept["products"]]
             model._targets, model._most = _numbers(kept["targets"], size), _numbers(kept["most"], size)
             model._errors = Window(ERRORS_KEPT, _numbers(kept["errors"]))
@@ -187,7 +184,7 @@ class StepModel:
             model.steps = int(kept["steps"])
         except (KeyError, TypeError) as error:
             raise ValueError(f"it is not a step model ({error})") from error
-        if len(model._products) != size or min(model.seconds) < 0.0:
+        if len(model._products) != size or min(model._fitted) < 0.0 or model._speed <= 0.0:
             raise ValueError("it is not a step model")
         model.known = model.steps >= TRUSTED_AFTER_STEPS
         model.margin = _margin(model._errors)

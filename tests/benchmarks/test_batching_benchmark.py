@@ -9,6 +9,7 @@ import pytest
 from benchmarks.batching.arrivals import Arrival, Ask, Bursts, Lengths, flex, live
 from benchmarks.batching.frontier import Point, best_within, frontier
 from benchmarks.batching.outcome import Goal, Outcome, Watched, quantile
+from benchmarks.batching.parts import step_model
 from benchmarks.batching.policies import Contender, adaptive, fixed_settings, known
 from benchmarks.batching.policies.batches import SizeOrTimeout, StaticBatch
 from benchmarks.batching.policies.capped import Aimd, Regression
@@ -158,9 +159,13 @@ def test_regression_finds_the_batch_that_ends_in_time():
 def test_under_overload_more_live_requests_are_on_time_than_under_any_known_controller():
     """Live traffic that takes seven tenths of the engine, with bursts: the policy that serves, beside all others."""
     stage = Stage(
-        server=SimulatedServer(COSTS, seed=1), lengths=Lengths(), span=Span(settle_s=1.0, measured_s=8.0, grace_s=1.0), bursts=Bursts(per_s=0.0)
+        server=SimulatedServer(COSTS, seed=1),
+        lengths=Lengths(),
+        span=Span(settle_s=1.0, measured_s=8.0, grace_s=1.0),
+        bursts=Bursts(per_s=0.0),
+        baseline_rounds=1,
     )
-    baseline = stage.baseline(rounds=1)
+    baseline = stage.baseline
     goal = baseline.goal(1.0)
     ours = adaptive("ours", baseline.model(), Targets(ttft_s=goal.ttft_s, tpot_s=goal.tpot_s))
     outcomes = stage.round([ours, *known(goal.ttft_s)[2:]], seed=1, per_s=stage.rate(0.7, baseline.flex))
@@ -202,3 +207,14 @@ def test_a_chart_is_an_image_with_every_point():
     circles = image.findall("{http://www.w3.org/2000/svg}circle")
     assert len(circles) == 3 + 2  # with those of the legend
     assert all(0 <= float(c.get("cx")) <= 640 and 0 <= float(c.get("cy")) <= 400 for c in circles)
+
+
+def test_the_step_model_is_judged_by_what_it_said_before_and_by_what_repeats():
+    """On a machine without unrest nothing is left of the spread, and next to nothing of the error."""
+    stage = Stage(server=SimulatedServer(COSTS), lengths=Lengths(), span=SPAN, bursts=Bursts(per_s=0.0))
+    result = step_model.run(stage, "simulated", rounds=1, is_short=True)
+    assert result["met"]
+    assert result["rows"][0]["steps"] == step_model.JUDGED_STEPS
+    assert result["rows"][0]["error_p95"] < 0.02
+    assert result["repeated"][0]["spread_p95"] < 0.01
+    assert result["repeated"][0]["missed"] < 0.02

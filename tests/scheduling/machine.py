@@ -12,7 +12,7 @@ from pipeline.scheduling.scheduler import Scheduler
 from pipeline.scheduling.sequence import Lane, Sequence
 from pipeline.scheduling.step_model import Load, StepModel
 
-SECONDS = (0.006, 3e-4, 3.5e-4, 1e-6, 3e-7, 0.0)
+SECONDS = (0.006, 3e-4, 3.5e-4, 1e-6, 3e-7, 0.0, 5e-4)
 """What each term of the step model costs on it: about a model of 15 M parameters on two cores."""
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from benchmarks.batching.policies import adaptive, known
-from benchmarks.batching.stage import Baseline, Stage
+from benchmarks.batching.stage import Stage
 from benchmarks.batching.svg import Axis, Series, chart
 from benchmarks.report import show
 from pipeline.scheduling.pace import Targets
@@ -14,8 +14,9 @@ LOADS = (0.1, 0.4, 0.7, 1.0)
 SHORT_LOADS = (0.4,)
 
 
-def run(stage: Stage, baseline: Baseline, model: str, *, rounds: int, is_short: bool) -> dict[str, Any]:
+def run(stage: Stage, model: str, *, rounds: int, is_short: bool) -> dict[str, Any]:
     """Runs all controllers at each load, with the goal that was set at the first."""
+    baseline = stage.baseline
     goal = baseline.goal(GOAL_STEPS)
     contenders = [
         adaptive("adaptive", baseline.model(), Targets(ttft_s=goal.ttft_s, tpot_s=goal.tpot_s)),

@@ -21,8 +21,9 @@ SLOWER = 2.0
 RECOVERED_S = 1.0
 
 
-def run(stage: Stage, baseline: Baseline, model: str, *, rounds: int, is_short: bool) -> dict[str, Any]:  # noqa: ARG001 -- as every part
+def run(stage: Stage, model: str, *, rounds: int, is_short: bool) -> dict[str, Any]:  # noqa: ARG001 -- as every part
     """Runs both."""
+    baseline = stage.baseline
     after_burst = _burst(stage, baseline, rounds)
     show(f"{model}: a second of ten times as many, target {1_000 * baseline.target_s(STEPS):.0f} ms", after_burst)
     slowdown = _slowdown(stage, baseline)

@@ -14,8 +14,9 @@ STEPS = 2.0
 NORMAL_P95 = 1.96
 
 
-def run(stage: Stage, baseline: Baseline, model: str, *, rounds: int, is_short: bool) -> dict[str, Any]:  # noqa: ARG001 -- as every part
+def run(stage: Stage, model: str, *, rounds: int, is_short: bool) -> dict[str, Any]:  # noqa: ARG001 -- as every part
     """Runs some policies on the engine, learns its step times from that, and runs the same ones on those."""
+    baseline = stage.baseline
     makers = _makers(baseline)
     contenders = [make() for make in makers]
     outcomes, _ = stage.compare(contenders, rounds=rounds, per_s=baseline.per_s)

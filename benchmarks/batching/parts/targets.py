@@ -16,8 +16,9 @@ STEPS = {"tight": 0.5, "middle": 1.0, "asked for": 2.0, "loose": 4.0}
 """Targets, as steps of the backlog beyond what 95 of 100 live requests get alone."""
 
 
-def run(stage: Stage, baseline: Baseline, model: str, *, rounds: int, is_short: bool) -> dict[str, Any]:
+def run(stage: Stage, model: str, *, rounds: int, is_short: bool) -> dict[str, Any]:
     """Runs the adaptive policy with each target, and the fixed settings."""
+    baseline = stage.baseline
     targets = {name: baseline.target_s(steps) for name, steps in STEPS.items()}
     ours = [adaptive(f"adaptive, {name}", baseline.model(), Targets(ttft_s=target_s)) for name, target_s in targets.items()]
     others = [adaptive("adaptive, no target", baseline.model(), Targets()), *fixed_settings(is_short=is_short)]
