@@ -97,6 +97,7 @@ class Worker:
         self._lifecycle = lifecycle
         self._metrics = Metrics()
         self._lobby = Lobby(settings.bulk.exchanges)
+        self._outbound = Outbound()
         self.is_held_up = False
         self._loop: Loop | None = None
 
@@ -113,7 +114,7 @@ class Worker:
         try:
             door = open_door(self._settings, self._lobby)
             write_card(card, url, None if door is None else door.uri)
-            engines = load_engines(self._settings)
+            engines = load_engines(self._settings, self._outbound)
             transport = open_transport(self._settings, producers_apart=True)
             try:
                 self._serve(transport, engines)
@@ -129,7 +130,7 @@ class Worker:
 
     def _serve(self, transport: Transport, engines: Mapping[str, Engine]) -> None:
         reach(transport, self._settings)
-        loop = self._loop = build_loop(self._settings, transport, engines, self._metrics, self._lobby)
+        loop = self._loop = build_loop(self._settings, transport, engines, self._metrics, self._lobby, self._outbound)
         self._lobby.open(welcome(self._settings, engines, depth=2 * bulk_rows(self._settings)))
         log.info("started", models=sorted(engines), transport=self._settings.transport.value, group=self._settings.kafka.group_id)
         self._lifecycle.state = State.RUNNING
@@ -156,8 +157,12 @@ class Worker:
         return report({}, {}, 0.0) if loop is None else report(loop.engines, loop.readings, time.monotonic(), loop.answers.first_tokens)
 
 
-def load_engines(settings: Settings) -> dict[str, Engine]:
+def load_engines(settings: Settings, outbound: Outbound | None = None) -> dict[str, Engine]:
     """Loads and warms every model, within one plan of the memory; without any in the settings, the one that ships.
+
+    Args:
+        settings: Which models, and how.
+        outbound: How long first tokens take after the engine, where somebody observes that.
 
     Raises:
         LoadError: A model can't be served, or they don't fit together.
@@ -167,7 +172,7 @@ def load_engines(settings: Settings) -> dict[str, Engine]:
     parts = engine_settings(models, settings)
     for model in models:
         started_s = time.monotonic()
-        engine = engines[model.name] = open_engine(model, settings, parts[model.name])
+        engine = engines[model.name] = open_engine(model, settings, parts[model.name], outbound)
         engine.warm_up()
         log.info("model_ready", model=model.name, seconds=round(time.monotonic() - started_s, 1))
     return engines

@@ -11,6 +11,7 @@ import structlog
 
 from pipeline.engine.base import ModelInfo
 from pipeline.scheduling.adaptive import NO_TARGETS, Adaptive
+from pipeline.scheduling.outbound import Outbound
 from pipeline.scheduling.pace import Targets
 from pipeline.scheduling.policy import Policy
 from pipeline.scheduling.step_model import StepModel
@@ -69,12 +70,14 @@ class Planning:
         targets: What live requests want.
         weights: Tenants' shares of a lane under contention, by name; 1 where one is not named.
         folder: Where step times are kept; None keeps none.
+        outbound: How long first tokens take after the engine; somebody else's to observe.
         policy: Plans instead of the adaptive policy; nothing of it is kept.
     """
 
     targets: Targets = NO_TARGETS
     weights: Mapping[str, float] = field(default_factory=dict)
     folder: Path | None = None
+    outbound: Outbound = field(default_factory=Outbound)
     policy: Policy | None = None
 
     def open(self, info: ModelInfo, threads: int) -> tuple[Policy, Learned]:
@@ -83,7 +86,7 @@ class Planning:
             return self.policy, Learned(StepModel(), None)
         path = None if self.folder is None else self.folder / f"{_identity(info, threads)}.json"
         model = read_model(path)
-        return Adaptive(model, self.targets, weights=self.weights), Learned(model, path)
+        return Adaptive(model, self.targets, weights=self.weights, outbound=self.outbound), Learned(model, path)
 
 
 def _identity(info: ModelInfo, threads: int) -> str:

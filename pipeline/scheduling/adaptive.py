@@ -8,6 +8,7 @@ from pipeline.scheduling.explanation import Closed
 from pipeline.scheduling.filling import LEAST_CHUNK_TOKENS, Filling
 from pipeline.scheduling.forecast import Forecast
 from pipeline.scheduling.lengths import Lengths
+from pipeline.scheduling.outbound import Outbound
 from pipeline.scheduling.pace import Pace, Targets
 from pipeline.scheduling.patience import PATIENCE_S, Patience
 from pipeline.scheduling.sequence import Lane, Sequence, State
@@ -39,14 +40,23 @@ class Adaptive:
         targets: What live requests want.
         weights: Tenants' shares of a lane under contention; 1 where one is not named.
         patience_s: How long a lane may be passed over.
+        outbound: How long first tokens take after the engine, where somebody observes that.
     """
 
-    def __init__(self, model: StepModel, targets: Targets = NO_TARGETS, *, weights: Mapping[str, float] = NO_WEIGHTS, patience_s: float = PATIENCE_S):
+    def __init__(
+        self,
+        model: StepModel,
+        targets: Targets = NO_TARGETS,
+        *,
+        weights: Mapping[str, float] = NO_WEIGHTS,
+        patience_s: float = PATIENCE_S,
+        outbound: Outbound | None = None,
+    ):
         self.model = model
         self.weights = weights
         self.flex_share = FLEX_SHARE
         self._targets = targets
-        self._pace = Pace(targets)
+        self._pace = Pace(targets, Outbound() if outbound is None else outbound)
         self._patience = Patience(patience_s)
         self._lengths = Lengths()
         self._forecast = Forecast(model)

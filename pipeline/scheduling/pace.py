@@ -9,6 +9,9 @@ nothing.
 Who would be late on an engine of his own is nobody's reason to hold back: his wait is not flex work's fault. The more there are of
 them, the fewer others may be late, down to `LEAST_MISSES`; so an overload of live work costs flex work its place, and not its life.
 
+The target is about when the first token is in the log. So what it takes to get there from the engine, as observed, is taken off before
+anything is planned.
+
 What the calculation misses is trimmed: where the observed p95 breaks a target on account of flex work, what flex work may fill falls
 by a third; it recovers in a second. Live work is never trimmed: held back, it would be later still.
 """
@@ -16,6 +19,7 @@ by a third; it recovers in a second. Live work is never trimmed: held back, it w
 import math
 from dataclasses import dataclass
 
+from pipeline.scheduling.outbound import Outbound
 from pipeline.scheduling.quantiles import Window
 
 AIM = 0.92
@@ -30,6 +34,8 @@ JUDGED = 64
 """Live requests that the observed p95 is taken of."""
 POINTS = 50
 """Quantiles that stand for what was observed."""
+MOST_OUTBOUND = 0.5
+"""The most of a target that is left to the way out: a log that takes longer makes it missed whatever flex work gives up."""
 TRIM, LEAST_TRIM, RECOVERY_S = 0.7, 0.1, 1.0
 
 
@@ -44,8 +50,9 @@ class Targets:
 class Pace:
     """Turns targets and what was observed into the longest time that a step may take."""
 
-    def __init__(self, targets: Targets):
+    def __init__(self, targets: Targets, outbound: Outbound):
         self._targets = targets
+        self._outbound = outbound
         self._needs = Window(OBSERVED)
         self._first_tokens = Window(JUDGED)
         self._streams = Window(JUDGED)
@@ -59,6 +66,12 @@ class Pace:
         self._arrival_trim = min(self._arrival_trim + recovered, 1.0)
         self._stream_trim = min(self._stream_trim + recovered, 1.0)
         self._now_s = now_s
+
+    @property
+    def _ttft_s(self) -> float | None:
+        """What the target leaves until the first token is out of the engine."""
+        target_s = self._targets.ttft_s
+        return None if target_s is None else target_s - min(self._outbound.p95_s, target_s * MOST_OUTBOUND)
 
     @property
     def stream_limit_s(self) -> float:
@@ -77,15 +90,17 @@ class Pace:
 
     def slack_s(self, arrived_s: float) -> float:
         """Tells how long a live request that arrived then can still wait for its first token; less than 0 where the target is missed."""
-        return math.inf if self._targets.ttft_s is None else arrived_s + self._targets.ttft_s * AIM - self._now_s
+        target_s = self._ttft_s
+        return math.inf if target_s is None else arrived_s + target_s * AIM - self._now_s
 
     def is_lost(self, arrived_s: float, needs_s: float) -> bool:
         """Tells whether a live request that arrived then misses its target even if it now gets what it needs."""
-        return self._targets.ttft_s is not None and self._now_s + needs_s > arrived_s + self._targets.ttft_s
+        target_s = self._ttft_s
+        return target_s is not None and self._now_s + needs_s > arrived_s + target_s
 
     def observe_first_token(self, wait_s: float, needed_s: float) -> None:
         """Learns how long a live request waited for its first token, and how long it would have without flex work from the time it was seen."""
-        if (target_s := self._targets.ttft_s) is None:
+        if (target_s := self._ttft_s) is None:
             return
         self._needs.add(needed_s)
         self._arrival_limit_s = longest_step_s(target_s * AIM, [self._needs.quantile((i + 0.5) / POINTS) for i in range(POINTS)])

@@ -63,5 +63,5 @@ class DeadlyEngine(FakeEngine):
 
 
 if __name__ == "__main__":
-    stream.load_engines = lambda _settings: {"fake": DeadlyEngine()}
+    stream.load_engines = lambda *_: {"fake": DeadlyEngine()}
     sys.exit(stream.main(load()))

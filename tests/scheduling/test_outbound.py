@@ -1,0 +1,72 @@
+"""Targets are about when a first token is in the log: what comes after the engine is taken off before anything is planned."""
+
+import pytest
+
+from pipeline.scheduling.outbound import REMEMBERED, Outbound
+from pipeline.scheduling.pace import AIM, MOST_OUTBOUND, Pace, Targets
+
+TARGET_S = 0.2
+
+
+def paced(*outbound_s: float, ttft_s: float | None = TARGET_S) -> tuple[Pace, Outbound]:
+    """A pace at time 1, where first tokens have taken so long on their way out."""
+    outbound = Outbound()
+    for seconds in outbound_s:
+        outbound.observe(seconds)
+    pace = Pace(Targets(ttft_s=ttft_s), outbound)
+    pace.pass_time(1.0)
+    return pace, outbound
+
+
+def test_what_95_of_100_stayed_within_is_known():
+    """None seen takes nothing; old ones are forgotten."""
+    _, outbound = paced()
+    assert outbound.p95_s == 0.0
+    for number in range(1, 101):
+        outbound.observe(number / 1_000)
+    assert outbound.p95_s == pytest.approx(0.097)
+    for _ in range(REMEMBERED):
+        outbound.observe(0.001)
+    assert outbound.p95_s == 0.001
+
+
+def test_slack_is_what_the_way_out_leaves():
+    """A request that just came has the target less the way out; one for whom that is over is lost though the target is not."""
+    pace, outbound = paced(0.05)
+    assert pace.slack_s(1.0) == pytest.approx((TARGET_S - 0.05) * AIM)
+    assert pace.is_lost(1.0, TARGET_S - 0.04)
+    assert not pace.is_lost(1.0, TARGET_S - 0.06)
+    outbound.observe(0.1)
+    assert pace.slack_s(1.0) == pytest.approx((TARGET_S - 0.1) * AIM)
+
+
+def test_steps_become_shorter_by_the_way_out():
+    """What flex work may fill for the sake of arrivals follows it."""
+    near, _ = paced(0.0)
+    far, _ = paced(0.08)
+    for pace in (near, far):
+        pace.observe_first_token(0.02, 0.01)
+    assert far.arrival_limit_s < near.arrival_limit_s - 0.07
+
+
+def test_a_wait_that_breaks_the_target_on_its_way_out_is_trimmed():
+    """In the engine it was in time."""
+    near, _ = paced(0.0)
+    far, _ = paced(0.08)
+    for pace in (near, far):
+        before_s = pace.arrival_limit_s
+        pace.observe_first_token(0.15, 0.0)
+        assert (pace.arrival_limit_s < before_s * 0.8) == (pace is far)
+
+
+def test_a_log_that_is_too_slow_leaves_half_the_target():
+    """The rest of the miss is not flex work's to make up."""
+    pace, _ = paced(5.0)
+    assert pace.slack_s(1.0) == pytest.approx(TARGET_S * (1.0 - MOST_OUTBOUND) * AIM)
+
+
+def test_without_a_target_the_way_out_limits_nothing():
+    """However long it is."""
+    pace, _ = paced(5.0, ttft_s=None)
+    assert pace.slack_s(0.0) == pace.arrival_limit_s == float("inf")
+    assert not pace.is_lost(0.0, 100.0)
