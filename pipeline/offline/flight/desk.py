@@ -17,6 +17,7 @@ from pipeline.offline.answer import Answer
 from pipeline.offline.flight.exchange import Ended, Exchange, Numbered
 from pipeline.offline.flight.lobby import DRAINING, Lobby
 from pipeline.offline.flight.wire import Row
+from pipeline.offline.flight.yielding import Reason, Yielding
 from pipeline.offline.gathering import Gathering, prepare
 from pipeline.offline.refusals import Fault
 from pipeline.scheduling.sequence import Lane
@@ -57,13 +58,31 @@ class _Running:
 
 
 class Desk:
-    """Owns the rows that are in engines. Not for use from several threads."""
+    """Owns the rows that are in engines. Not for use from several threads.
 
-    def __init__(self, lobby: Lobby, engines: Mapping[str, Engine], bounds: Bounds, metrics: Metrics, clock_s: Callable[[], float] = time.monotonic):
+    Args:
+        lobby: Where callers come in.
+        engines: By the names of their models.
+        bounds: Of the rows in them.
+        metrics: Where rows are counted.
+        yielding: When no rows are taken for the sake of live requests; None for never.
+    """
+
+    def __init__(
+        self,
+        lobby: Lobby,
+        engines: Mapping[str, Engine],
+        bounds: Bounds,
+        metrics: Metrics,
+        yielding: Yielding | None = None,
+        clock_s: Callable[[], float] = time.monotonic,
+    ):
         self._lobby = lobby
         self._engines = engines
         self._bounds = bounds
         self._metrics = metrics
+        self._yielding = yielding
+        self._yields_for: Reason | None = None
         self._clock_s = clock_s
         self._keys = count(FIRST_KEY)
         self._exchanges: deque[Exchange] = deque()
@@ -77,14 +96,19 @@ class Desk:
         return bool(self._exchanges)
 
     def pull(self, now_s: float) -> None:
-        """Lets new callers in, forgets those who are gone before their rows cost another step, and takes rows while there is room."""
+        """Lets new callers in, forgets those who are gone before their rows cost another step, and takes rows while there is room.
+
+        What is not taken stays with the caller, whom the network holds back.
+        """
         self._exchanges.extend(self._lobby.arrivals())
+        self._yield(now_s)
         if not self._exchanges:
             return
         for exchange in [exchange for exchange in self._exchanges if exchange.is_done()]:
             self._exchanges.remove(exchange)
             self._cancel(exchange)
-        self._feed(now_s)
+        if self._yields_for is None:
+            self._feed(now_s)
         self._metrics.bulk_exchanges.set(len(self._exchanges))
         self._metrics.bulk_rows_running.set(len(self._running))
 
@@ -127,6 +151,19 @@ class Desk:
         self._exchanges.clear()
         self._metrics.bulk_exchanges.set(0)
         self._metrics.bulk_rows_running.set(0)
+
+    def _yield(self, now_s: float) -> None:
+        """Looks whether rows are to wait, and tells when that changes."""
+        reason = self._yielding.look(now_s) if self._yielding is not None and self._exchanges else None
+        if reason is self._yields_for:
+            return
+        self._yields_for = reason
+        for each in Reason:
+            self._metrics.bulk_yielding.labels(each.value).set(each is reason)
+        if reason is None:
+            log.info("bulk_resumed")
+        else:
+            log.info("bulk_yields", reason=reason.value)
 
     def _feed(self, now_s: float) -> None:
         size_bytes = 0
