@@ -1,6 +1,7 @@
 """The policy that serves: as large a step as the targets allow, live work first, flex work in the room that is left."""
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping
 
 from pipeline.scheduling.batch import Batch
@@ -95,8 +96,8 @@ class Adaptive:
         aged = self._patience.aged(step)
         step.displace()
         decoding = step.decoding()
-        live = [s for s in decoding if s.rank[0] is not Lane.FLEX]
-        flex = [s for s in decoding if s.rank[0] is Lane.FLEX]
+        first_flex = bisect_left(decoding, int(Lane.FLEX), key=_ranked_lane)
+        live, flex = decoding[:first_flex], decoding[first_flex:]
         filling.decode(live)
         for sequence in aged:
             _serve_aged(filling, sequence)
@@ -176,6 +177,10 @@ class Adaptive:
                 limit_s = min(limit_s, slack_s)
             flex_limit_s = min(flex_limit_s, max(slack_s, forecast.seconds))
         return flex_limit_s
+
+
+def _ranked_lane(sequence: Sequence) -> int:
+    return sequence.rank[0]
 
 
 def _serve_aged(filling: Filling, sequence: Sequence) -> None:

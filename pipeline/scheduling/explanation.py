@@ -1,15 +1,19 @@
 """Why each batch closed, and what was in it: the scheduler's account of itself."""
 
-from collections import Counter, deque
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from pipeline.scheduling.batch import Batch
+from pipeline.scheduling.batch import Chunk
 from pipeline.scheduling.sequence import Lane
 
 KEPT_BATCHES = 512
 """Closed batches that can be looked at: seconds of a fast model's steps, minutes of a slow one's, and less than a MiB."""
+
+
+Composition = Mapping[tuple[Lane, str], int]
+"""Decodes of a step by lane and tenant."""
 
 
 class Closed(StrEnum):
@@ -95,22 +99,27 @@ class History:
         return tuple(self._batches.copy())  # copied in one piece: a deque must not change under its reader
 
 
-def lane_shares(batch: Batch, waiting: Mapping[Lane, int]) -> dict[Lane, LaneShare]:
+def lane_shares(decodes: Composition, prefills: Iterable[Chunk], waiting: Mapping[Lane, int]) -> dict[Lane, LaneShare]:
     """Counts what each lane has of a batch; `waiting` are the sequences of each that are left out."""
-    decodes = Counter(sequence.lane for sequence in batch.decodes)
-    chunks = Counter(chunk.sequence.lane for chunk in batch.prefills)
-    tokens: Counter[Lane] = Counter()
-    for chunk in batch.prefills:
-        tokens[chunk.sequence.lane] += chunk.count
+    counts = {lane: [0, 0, 0] for lane in Lane}
+    for (lane, _), count in decodes.items():
+        counts[lane][0] += count
+    for chunk in prefills:
+        share = counts[chunk.sequence.lane]
+        share[1] += 1
+        share[2] += chunk.count
     return {
-        lane: LaneShare(decodes=decodes[lane], prefill_chunks=chunks[lane], prefill_tokens=tokens[lane], waiting=waiting.get(lane, 0))
-        for lane in Lane
+        lane: LaneShare(decodes=streams, prefill_chunks=chunks, prefill_tokens=tokens, waiting=waiting.get(lane, 0))
+        for lane, (streams, chunks, tokens) in counts.items()
     }
 
 
-def tenant_tokens(batch: Batch) -> dict[str, int]:
+def tenant_tokens(decodes: Composition, prefills: Iterable[Chunk]) -> dict[str, int]:
     """Counts the tokens that a batch computes for each tenant."""
-    tokens = Counter(sequence.tenant for sequence in batch.decodes)
-    for chunk in batch.prefills:
-        tokens[chunk.sequence.tenant] += chunk.count
-    return dict(tokens)
+    tokens: dict[str, int] = {}
+    for (_, tenant), count in decodes.items():
+        tokens[tenant] = tokens.get(tenant, 0) + count
+    for chunk in prefills:
+        tenant = chunk.sequence.tenant
+        tokens[tenant] = tokens.get(tenant, 0) + chunk.count
+    return tokens

@@ -1,7 +1,6 @@
 """A step that is filled by the clock: what goes in is added up in predicted time."""
 
 import math
-from collections.abc import Sequence as Seq
 
 from pipeline.scheduling.forecast import Forecast
 from pipeline.scheduling.sequence import Sequence
@@ -19,10 +18,14 @@ class Filling:
         self.forecast = forecast
         self.is_cut = False
 
-    def decode(self, sequences: Seq[Sequence], limit_s: float = math.inf) -> None:
+    def decode(self, sequences: list[Sequence], limit_s: float = math.inf) -> None:
         """Puts in the decodes that keep the step within a limit; where not all do, those that were left out longest."""
         forecast = self.forecast
-        if forecast.seconds + forecast.decodes_s(len(sequences), sum([s.computed_tokens for s in sequences])) <= limit_s:
+        kv_tokens = sum([s.computed_tokens for s in sequences])
+        if forecast.seconds + forecast.decodes_s(len(sequences), kv_tokens) <= limit_s:
+            if self.step.decode_all(sequences):
+                forecast.add_decodes(len(sequences), kv_tokens)
+                return
             put = [s for s in sequences if self.step.decode(s)]
             forecast.add_decodes(len(put), sum([s.computed_tokens for s in put]))
             return

@@ -126,14 +126,17 @@ def longest_step_s(target_s: float, needs_s: list[float]) -> float:
 
     Where nobody can be on time, that is none.
     """
-    slacks_s = [target_s - need_s for need_s in needs_s if need_s < target_s]
+    slacks_s = sorted([target_s - need_s for need_s in needs_s if need_s < target_s])
     if not slacks_s:
         return 0.0
     lost = 1.0 - len(slacks_s) / len(needs_s)
     most_missed = max(MISSES - lost, LEAST_MISSES) * len(needs_s)
-    low_s, high_s = 0.0, target_s * 1.1
-    for _ in range(12):
-        step_s = (low_s + high_s) / 2
-        missed = sum([max(step_s - slack_s, 0.0) for slack_s in slacks_s]) / step_s
-        low_s, high_s = (step_s, high_s) if missed <= most_missed else (low_s, step_s)
-    return low_s
+    # Those with less slack than a step's time T miss by (T - slack) / T each: with k of them, T = sum of their slacks / (k - most_missed).
+    total_s, step_s = 0.0, math.inf
+    for number, slack_s in enumerate(slacks_s, 1):
+        total_s += slack_s
+        if number > most_missed:
+            step_s = total_s / (number - most_missed)
+            if number == len(slacks_s) or step_s <= slacks_s[number]:
+                break
+    return min(step_s, target_s * 1.1)

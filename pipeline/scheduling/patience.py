@@ -36,8 +36,8 @@ class Patience:
 
     def note(self, step: Step) -> None:
         """Notes which lanes a step serves; a lane that wants nothing is as good as served."""
-        wanting = {lane for lane, count in step.waiting.counts().items() if count} | {s.lane for s in step.running}
         served = {s.lane for s in step.batch.decodes} | {chunk.sequence.lane for chunk in step.batch.prefills}
         for lane in LOWER_LANES:
-            if lane in served or lane not in wanting or lane not in self._served_s:
+            is_passed_over = lane not in served and (step.waiting.first(lane) is not None or any(s.lane is lane for s in step.running))
+            if not is_passed_over or lane not in self._served_s:
                 self._served_s[lane] = step.now_s

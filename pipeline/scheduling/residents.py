@@ -63,10 +63,11 @@ class Residents:
     def grow(self, sequence: Sequence) -> None:
         """Gives a sequence one more block; the caller has checked that one is free."""
         self.keep_pages(sequence)
-        self._lacking -= _lacks(sequence)
+        is_expected = len(sequence.block_table) < sequence.reserved_blocks
         sequence.block_table += self.pool.allocate(1)
-        self._lacking += _lacks(sequence)
-        if len(sequence.block_table) > sequence.reserved_blocks:  # it turns out longer than expected
+        if is_expected:
+            self._lacking -= 1
+        else:  # it turns out longer
             self._set_reserve(sequence, self._reserve(sequence))
 
     def release(self, sequence: Sequence) -> None:

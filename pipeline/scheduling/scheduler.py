@@ -9,7 +9,7 @@ from collections.abc import Sequence as Seq
 from pipeline.scheduling.batch import Batch
 from pipeline.scheduling.blocks import BlockPool
 from pipeline.scheduling.budget import Budget
-from pipeline.scheduling.explanation import Closed, ClosedBatch, History, lane_shares, tenant_tokens
+from pipeline.scheduling.explanation import Closed, ClosedBatch, Composition, History, lane_shares, tenant_tokens
 from pipeline.scheduling.policy import FirstCome, Policy
 from pipeline.scheduling.residents import Residents
 from pipeline.scheduling.sequence import Sequence, State
@@ -39,6 +39,7 @@ class Scheduler:
         self._arrivals = 0
         self._steps = 0
         self._planned_s = 0.0
+        self._decodes: Composition = {}
 
     @property
     def running(self) -> list[Sequence]:
@@ -88,7 +89,7 @@ class Scheduler:
         self._planned_s = now_s
         step = Step(self._steps, now_s, self._residents, self.waiting, self.budget)
         self.closed = self.policy.fill(step)
-        step.charge_decodes()
+        self._decodes = step.charge_decodes()
         self.preemptions_total += len(step.preempted)
         for sequence in step.batch.admitted:
             if sequence.salt is not None:
@@ -114,8 +115,8 @@ class Scheduler:
                 number=self._steps,
                 started_s=self._planned_s,
                 reason=self.closed,
-                lanes=lane_shares(batch, self.waiting.counts()),
-                tenants=tenant_tokens(batch),
+                lanes=lane_shares(self._decodes, batch.prefills, self.waiting.counts()),
+                tenants=tenant_tokens(self._decodes, batch.prefills),
                 kv_blocks_used=self.pool.used,
                 kv_blocks_total=self.pool.total,
                 token_budget=self.budget.tokens,

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 from pipeline.scheduling.batch import Batch, Chunk
 from pipeline.scheduling.budget import Budget
-from pipeline.scheduling.explanation import Closed
+from pipeline.scheduling.explanation import Closed, Composition
 from pipeline.scheduling.residents import Residents
 from pipeline.scheduling.sequence import Lane, Sequence, State
 from pipeline.scheduling.waiting import Waiting
@@ -69,6 +69,22 @@ class Step:
         self.tokens_left -= 1
         return True
 
+    def decode_all(self, sequences: list[Sequence]) -> bool:
+        """Puts the pending tokens of all these into the step, where there is room for them and nobody has had to give way; else none."""
+        pool = self._residents.pool
+        block_tokens = pool.block_tokens
+        growing = [s for s in sequences if s.computed_tokens == len(s.block_table) * block_tokens]
+        if self.preempted or len(sequences) > self.tokens_left or len(growing) > pool.free:
+            return False
+        for sequence in growing:
+            self._residents.grow(sequence)
+        for sequence in sequences:
+            sequence.served_step = self.number
+        self.batch.grown.extend(growing)
+        self.batch.decodes.extend(sequences)
+        self.tokens_left -= len(sequences)
+        return True
+
     def prefills(self, lanes: Iterable[Lane] = Lane) -> Iterator[Sequence]:
         """Offers, lane by lane, the running sequences with more than one token to compute, then the waiting ones that find room.
 
@@ -76,10 +92,11 @@ class Step:
         which there is no room holds back all that wait behind it.
         """
         for lane in lanes:
-            for sequence in [s for s in self.running if s.lane is lane and s.served_step != self.number and s.pending_tokens > 1]:
-                yield sequence
-                if sequence.served_step != self.number:
-                    return
+            if self.batch.sequences < len(self.running):
+                for sequence in [s for s in self.running if s.lane is lane and s.served_step != self.number and s.pending_tokens > 1]:
+                    yield sequence
+                    if sequence.served_step != self.number:
+                        return
             while (head := self.waiting.first(lane)) is not None and self.admits(head):
                 yield head
                 if head.served_step != self.number:
@@ -129,10 +146,12 @@ class Step:
         self.waiting.charge(sequence.lane, sequence.tenant, count)
         return count
 
-    def charge_decodes(self) -> None:
-        """Writes the decodes of the step on their tenants' accounts, all at once: there are many, and they decide nothing in it."""
-        for (lane, tenant), tokens in Counter([(s.lane, s.tenant) for s in self.batch.decodes]).items():
+    def charge_decodes(self) -> Composition:
+        """Writes the decodes of the step on their tenants' accounts, all at once: there are many, and they decide nothing in it. Returns them."""
+        decodes = Counter([(s.lane, s.tenant) for s in self.batch.decodes])
+        for (lane, tenant), tokens in decodes.items():
             self.waiting.charge(lane, tenant, tokens)
+        return decodes
 
     def why(self) -> Closed:
         """Names what keeps more out where no policy does."""
@@ -152,6 +171,8 @@ class Step:
 
     def _displace_for(self, sequence: Sequence) -> bool:
         """Preempts the last of the lower lanes, unless that would not help."""
+        if not self.running or self.running[-1].rank[0] <= sequence.rank[0]:
+            return False
         lower = [s for s in self.running if s.rank[0] > sequence.rank[0] and s.served_step != self.number]
         if not lower or not self._residents.could_fit_without(sequence, lower):
             return False

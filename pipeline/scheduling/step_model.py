@@ -139,15 +139,17 @@ class StepModel:
         scaled = [term / measured_s for term in terms]
         products, targets, most, seconds = self._products, self._targets, self._most, self._fitted
         for j, factor in enumerate(scaled):
-            row = products[j] = [keep * old + factor * other for old, other in zip(products[j], scaled, strict=True)]
             targets[j] = keep * targets[j] + factor
+            if not factor:
+                products[j] = [keep * old for old in products[j]]
+                continue
+            row = products[j] = [keep * old + factor * other for old, other in zip(products[j], scaled, strict=True)]
             most[j] = max(most[j], row[j])
-        for j, row in enumerate(products):  # one descent; the next step goes on from there
-            hold = HOLD * most[j]
-            if weight := row[j] + hold:
-                own = seconds[j]
+        for j, factor in enumerate(scaled):  # one descent, along what the step had; the next step goes on from there
+            if factor:
+                row, own, hold = products[j], seconds[j], HOLD * most[j]
                 left = targets[j] - sum(map(mul, row, seconds)) + row[j] * own
-                seconds[j] = max((left + hold * own) / weight, 0.0)
+                seconds[j] = max((left + hold * own) / (row[j] + hold), 0.0)
 
     def to_json(self) -> dict[str, Any]:
         """Gives what was learned, to be kept across restarts."""

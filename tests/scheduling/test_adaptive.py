@@ -245,6 +245,7 @@ def test_who_would_be_late_anyway_does_not_hold_flex_work_back_for_ever():
     step_s = longest_step_s(0.2, on_time)
     with_lost_s = longest_step_s(0.2, on_time + [1.0] * 20)
     assert 0.15 <= with_lost_s < step_s
+    assert longest_step_s(0.2, [0.05] + [1.0] * 199) > 0.2  # the one is fewer than may miss
 
 
 def overloaded(targets: Targets) -> tuple[int, float]:
