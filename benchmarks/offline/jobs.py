@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.e2e import start_worker
 from benchmarks.offline.ran import Failed, Ran
-from benchmarks.offline.score import LOOK_S, PENSTOCK, options, results, scoring_s
+from benchmarks.offline.score import LOOK_S, PENSTOCK, ended, options, results, run, scoring_s
 from benchmarks.offline.usage import cpu_s
 from pipeline.offline.folder import Folder
 from pipeline.settings import DtypeChoice, ModelSettings, Settings
@@ -34,17 +34,15 @@ class Jobs:
         folder = Folder(out)
         before_s, started_s = self._cpu_s(), time.perf_counter()
         command = [str(PENSTOCK), "jobs", "submit", *options("generate", self.model, source, out)]
-        submitted = subprocess.run(command, env=dict(self.environment), capture_output=True, text=True, check=False)
-        if submitted.returncode:
-            raise Failed(f"penstock jobs submit: {submitted.stderr[-2_000:]}")
+        submitting = run(command, self.environment, out.with_suffix(".log"))
         _wait(folder.manifest_file.exists, JOB_S, "the job did not end")
         wall_s, scoring_cpu_s = time.perf_counter() - started_s, self._cpu_s() - before_s
         return Ran(
             scoring_s=scoring_s(folder),
             scoring_cpu_s=scoring_cpu_s,
             process_s=wall_s,
-            process_cpu_s=scoring_cpu_s,
-            results=results(folder),
+            process_cpu_s=submitting.cpu_s + scoring_cpu_s,
+            results=results(ended(folder), out),
         )
 
     def _cpu_s(self) -> float:

@@ -13,6 +13,7 @@ from benchmarks.offline.ran import Failed, Ran
 from benchmarks.offline.usage import cpu_s
 from pipeline.offline.folder import Folder
 from pipeline.openmp import VARIABLES
+from schemas.job import Manifest
 
 PENSTOCK = Path(sys.executable).with_name("penstock")
 LOOK_S = 0.02
@@ -48,12 +49,14 @@ class Score:
         marks = (lambda: any(folder.journal.glob("*.lock")), folder.manifest_file.exists)
         command = [str(PENSTOCK), "score", *options(self.task, self.model, source, out)]
         spent = run(command, self.environment, out.with_suffix(".log"), marks)
+        manifest = ended(folder)
         return Ran(
             scoring_s=scoring_s(folder),
             scoring_cpu_s=spent.between_cpu_s,
             process_s=spent.wall_s,
             process_cpu_s=spent.cpu_s,
-            results=results(folder),
+            results=results(manifest, out),
+            tokens=manifest.usage.prompt_tokens + manifest.usage.output_tokens,
         )
 
 
@@ -66,7 +69,7 @@ class Spent:
     between_cpu_s: float
 
 
-def run(command: Sequence[str], environment: Mapping[str, str], log: Path, marks: Sequence[Callable[[], bool]]) -> Spent:
+def run(command: Sequence[str], environment: Mapping[str, str], log: Path, marks: Sequence[Callable[[], bool]] = ()) -> Spent:
     """Runs a command to its end, and looks when it passes the marks: at the first and the last its processor time is read.
 
     Raises:
@@ -90,7 +93,7 @@ def run(command: Sequence[str], environment: Mapping[str, str], log: Path, marks
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode or len(at_marks_s) < len(marks):
         raise Failed(f"{' '.join(command[:2])} ended with {process.returncode}: {log.read_text(encoding='utf-8', errors='replace')[-2_000:]}")
-    return Spent(wall_s, usage.ru_utime + usage.ru_stime, at_marks_s[-1] - at_marks_s[0])
+    return Spent(wall_s, usage.ru_utime + usage.ru_stime, at_marks_s[-1] - at_marks_s[0] if at_marks_s else 0.0)
 
 
 def scoring_s(folder: Folder) -> float:
@@ -100,8 +103,8 @@ def scoring_s(folder: Folder) -> float:
     return folder.manifest_file.stat().st_mtime - started_ms / 1_000
 
 
-def results(folder: Folder) -> tuple[Path, ...]:
-    """The files of results, in the order of rows.
+def ended(folder: Folder) -> Manifest:
+    """What became of a job whose rows are all well.
 
     Raises:
         Failed: The job is not over, or rows of it failed.
@@ -109,4 +112,9 @@ def results(folder: Folder) -> tuple[Path, ...]:
     manifest = folder.manifest()
     if manifest is None or manifest.error_rows:
         raise Failed("there is no manifest" if manifest is None else f"{manifest.error_rows} rows failed: {manifest.error_codes}")
-    return tuple(folder.path / file.name for file in manifest.data)
+    return manifest
+
+
+def results(manifest: Manifest, out: Path) -> tuple[Path, ...]:
+    """The files of results, in the order of rows."""
+    return tuple(out / file.name for file in manifest.data)

@@ -9,9 +9,7 @@ from typing import Any
 
 from benchmarks.offline import comparing, inputs
 from benchmarks.offline.ran import Contender, Failed, Ran
-from benchmarks.offline.score import Score
 from benchmarks.offline.table import Turns, Work
-from pipeline.offline.folder import Folder
 
 OURS = "penstock score"
 WARM_UP = -1
@@ -40,7 +38,7 @@ class Trial:
 
     texts: Callable[[int], Iterator[str]]
     check: Callable[[Any, Any], None]
-    ours: Score
+    ours: Contender
     folder: Path
     works: list[Work] = field(default_factory=list)
     turns: dict[str, Turns] = field(default_factory=lambda: {OURS: Turns()})
@@ -76,9 +74,9 @@ class Trial:
     def _judge(self, number: int, ran: Mapping[str, Ran]) -> None:
         """Notes a round, once all its results are known to be the same."""
         ours = comparing.read(ran[OURS].results)
-        manifest = Folder(ran[OURS].results[0].parent).manifest()
-        assert manifest is not None
-        self.works.append(Work(len(ours), manifest.usage.prompt_tokens + manifest.usage.output_tokens))
+        tokens = ran[OURS].tokens
+        assert tokens is not None
+        self.works.append(Work(len(ours), tokens))
         for name, one in ran.items():
             try:
                 self.check(ours, comparing.read(one.results))
