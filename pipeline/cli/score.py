@@ -35,9 +35,6 @@ from pipeline.openmp import wait_briefly
 from pipeline.settings import LogSettings, Settings
 from schemas.job import JobState, Manifest, ModelSpec
 
-SWITCH_INTERVAL_S = 0.0005
-"""Threads that read and write hold the interpreter for at most this long while a step wants it."""
-
 
 @with_settings
 @with_job
@@ -143,7 +140,6 @@ def _engine_scorer(job: Job, settings: Settings) -> Iterator[EngineScorer]:
     wait_briefly()
     from pipeline.engine.selection import engine_settings, open_engine  # noqa: PLC0415 -- seconds
 
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
     part = engine_settings([model], settings)[model.name]
     engine = open_engine(model, settings, part)
     try:
