@@ -5,6 +5,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from pipeline import arrow_memory
 from pipeline.cli.console import say
 from pipeline.cli.options import Given, read_model, with_settings
 from pipeline.openmp import wait_briefly
@@ -70,6 +71,7 @@ def celery(
 
 def _serve(settings: Settings) -> NoReturn:
     wait_briefly()
+    arrow_memory.bound()
     from workers.stream import main  # noqa: PLC0415 -- the engine takes seconds to import, and --help needs none of it
 
     raise typer.Exit(main(settings))

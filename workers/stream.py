@@ -13,6 +13,7 @@ import structlog
 
 from pipeline.admission import Admission
 from pipeline.answers import Answers
+from pipeline.arrow_memory import is_bounded
 from pipeline.batches import report
 from pipeline.delivery.answer import FlushRule
 from pipeline.delivery.assignments import Assignments
@@ -113,6 +114,8 @@ class Worker:
         door: OpenDoor | None = None
         try:
             door = open_door(self._settings, self._lobby)
+            if door is not None and not is_bounded():
+                log.warning("bulk_door_unbounded", detail="Arrow's memory has no bound here: a caller's compressed rows may take all there is")
             write_card(card, url, None if door is None else door.uri)
             engines = load_engines(self._settings, self._outbound)
             transport = open_transport(self._settings, producers_apart=True)

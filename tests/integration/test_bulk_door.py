@@ -1,7 +1,9 @@
 """Rows of datasets through the door of a worker process."""
 
 import json
+import re
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +12,9 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from penstock import Client
+from pipeline.arrow_memory import WORKER_MIB
+from pipeline.settings import load
 from tests.offline.conftest import outcome
 from tests.worker_process import PENSTOCK, WorkerProcess
 
@@ -41,3 +46,77 @@ def test_a_job_outlives_its_worker(tmp_path: Path):
     assert process.returncode == 0, said.decode()
     assert "The worker died" in said.decode() or "the worker died" in said.decode()
     assert [row["id"] for row in outcome(out.glob("data-*"))] == list(range(ROWS))
+
+
+def test_rows_wait_outside_while_live_requests_are_too_many(tmp_path: Path):
+    """A worker with more live requests than may wait takes no rows, says why, and takes them when it has caught up."""
+    source, out = tmp_path / "rows.parquet", tmp_path / "out"
+    parquet.write_table(pa.table({"id": range(50), "text": [f"row {n}" for n in range(50)]}), source)
+    settings = {
+        "PENSTOCK_TRANSPORT": "embedded",
+        "PENSTOCK_MODELS": json.dumps([{"name": "fake", "source": "fake", "engine": "fake"}]),
+        "PENSTOCK_ENGINE__MAX_SEQUENCES": "1",
+        "PENSTOCK_LIMITS__WAITING_REQUESTS": "2",
+    }
+    with WorkerProcess(tmp_path / "d", settings) as worker, Client(load({"transport": "embedded", "data_dir": worker.data_dir})) as client:
+        names = [f"live-{n}" for n in range(7)]
+        body = {"model": "fake", "max_tokens": 2_000, "ignore_eos": True}
+        live = [client.submit(body | {"prompt": name}, url="/v1/completions", custom_id=name) for name in names]
+        wait_for(lambda: worker.metrics()["penstock_requests_waiting"] >= 2)
+        job = ("--task", "generate", "--column", "text", "--max-tokens", "2", "--worker", "auto", "--data-dir", worker.data_dir)
+        process = subprocess.Popen([PENSTOCK, "score", source, "-o", out, *job], stderr=subprocess.PIPE, env=worker._environment)
+        wait_for(lambda: worker.metrics().get('penstock_bulk_yielding{reason="queue"}') == 1)
+        seen = worker.metrics()
+        if seen['penstock_bulk_yielding{reason="queue"}']:
+            assert seen["penstock_bulk_rows_running"] == 0
+            assert 'penstock_bulk_rows_total{outcome="ok"}' not in seen
+        assert [(handle.result().usage or {})["completion_tokens"] for handle in live] == [2_000] * len(names)
+        _, said = process.communicate(timeout=60)
+        assert worker.metrics()['penstock_bulk_yielding{reason="queue"}'] == 0
+    assert process.returncode == 0, said.decode()
+    assert len(outcome(out.glob("data-*"))) == 50
+
+
+BOMB = """
+import sys
+import numpy as np
+import pyarrow as pa
+from pyarrow import flight
+
+door, codec, mib = sys.argv[1].replace("unix://", "grpc+unix://"), sys.argv[2], int(sys.argv[3])
+client = flight.FlightClient(door)
+wanted = b'{"task": "generate", "model": "fake"}'
+writer, reader = client.do_exchange(flight.FlightDescriptor.for_command(wanted))
+rows = mib * 2**20 // 8
+batch = pa.record_batch([pa.Array.from_buffers(pa.int64(), rows, [None, pa.py_buffer(np.zeros(rows, np.int64))])], ["row"])
+writer.begin(batch.schema, options=pa.ipc.IpcWriteOptions(compression=codec))
+writer.write_batch(batch)
+writer.done_writing()
+try:
+    reader.read_all()
+except (pa.ArrowException, flight.FlightError) as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.parametrize(("codec", "mib"), [("zstd", 1_500), ("lz4", 600), ("zstd", 100)])
+def test_a_batch_that_unpacks_to_more_than_a_worker_has_is_refused_before_it_does(tmp_path: Path, codec: str, mib: int):
+    """Some kilobytes that stand for gigabytes take no memory, and the worker serves others as before; so do those just below its bound."""
+    settings = {"PENSTOCK_TRANSPORT": "embedded", "PENSTOCK_MODELS": json.dumps([{"name": "fake", "source": "fake", "engine": "fake"}])}
+    with WorkerProcess(tmp_path / "d", settings) as worker:
+        before_kib = peak_kib(worker)
+        card = json.loads(next(worker.data_dir.glob("worker-*.json")).read_text())
+        done = subprocess.run([sys.executable, "-c", BOMB, card["bulk"], codec, str(mib)], capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        assert ("more memory than the door has" if mib > WORKER_MIB else "more than 1048576 bytes") in done.stdout
+        assert peak_kib(worker) - before_kib < (WORKER_MIB + 64) * 1024
+        assert "bulk_door_unbounded" not in worker.log()
+        source, out = tmp_path / "rows.jsonl", tmp_path / "out"
+        source.write_text('{"text": "row"}\n')
+        job = ("--task", "generate", "--column", "text", "--worker", "auto", "--data-dir", worker.data_dir)
+        assert subprocess.run([PENSTOCK, "score", source, "-o", out, *job], check=False, capture_output=True, timeout=60).returncode == 0
+
+
+def peak_kib(worker: WorkerProcess) -> int:
+    """The most memory that the process has had."""
+    return int(re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{worker.process.pid}/status").read_text())[1])

@@ -22,6 +22,13 @@ PARTING_S = 10.0
 """How long a caller that was told goodbye may take to hang up."""
 
 
+class NoMemory(Ended):
+    """Rows could not be unpacked; perhaps it was another caller's doing."""
+
+    def __init__(self) -> None:
+        super().__init__("the rows take more memory than the door has: send batches of at most 1 MiB, unpacked; or try again", is_retryable=True)
+
+
 class BearerAuth(flight.ServerMiddlewareFactory):  # type: ignore[misc]  # the library ships no types
     """Lets those in who know the token."""
 
@@ -132,7 +139,7 @@ class Conversation:
         One that has sent all its rows hears the status at once, which the plainest of callers does not overlook.
         """
         self._exchange.end(why)
-        if why is GONE or isinstance(why, Unsound) or self._has_all_rows:
+        if why is GONE or isinstance(why, Unsound | NoMemory) or self._has_all_rows:
             return
         self._writer.write_metadata(pa.py_buffer(Goodbye(message=why.message, is_retryable=why.is_retryable).model_dump_json().encode()))
         self._reading.join(PARTING_S)
@@ -148,6 +155,8 @@ class Conversation:
                 self._exchange.end(GONE)
         except DoorFault as error:
             self._exchange.end(Unsound(str(error)))
+        except pa.ArrowMemoryError:
+            self._exchange.end(NoMemory())
         except (pa.ArrowException, ValueError, OSError, EOFError) as error:
             self._exchange.end(GONE if self._is_gone() else Unsound(f"the rows are no sound Arrow stream ({type(error).__name__})"))
         except Exception:  # a thread that dies in silence would leave its caller waiting for ever

@@ -6,6 +6,7 @@ import shutil
 import stat
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,8 @@ def test_unsound_rows_end_their_exchange_and_no_other(house, batch: Any, named: 
         write(theirs, ["one"])
         writer, reader = begin(client)
         writer.begin(batch.schema)
-        writer.write_batch(batch)
+        with suppress(flight.FlightServerError):  # of a schema it may hear before its rows are on the way
+            writer.write_batch(batch)
         assert named in said(reader)
         write(theirs, ["two"], first=1)
         theirs.done_writing()
