@@ -10,7 +10,7 @@ import typer
 from pipeline.cli.console import complain, say, write_json, write_line
 from pipeline.cli.dry_run import CostPerHour, DryRun, show_estimate
 from pipeline.cli.exits import EXIT_ERROR, EXIT_TRY_AGAIN
-from pipeline.cli.job_options import JobOptions, pick_model, with_job
+from pipeline.cli.job_options import JobOptions, check_out, pick_model, with_job
 from pipeline.cli.options import Given, Json, with_settings
 from pipeline.cli.standings import exit_code_of, follow, show, show_list
 from pipeline.engine.load_error import LoadError
@@ -146,7 +146,7 @@ def retry_errors(
     given: Given,
     job: JobId,
     *,
-    out: Annotated[Path | None, typer.Option("--output", "-o", help="The new job's folder; beside the old one unless given.")] = None,
+    out: Annotated[Path | None, typer.Option("--output", "-o", help="The new job's folder; beside the old one if unset.", callback=check_out)] = None,
     wait: Wait = False,
     as_json: Json = False,
 ) -> None:

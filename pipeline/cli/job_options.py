@@ -1,6 +1,7 @@
 """The options that say what a job is, the same for all verbs that begin one."""
 
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field, fields
 from functools import wraps
@@ -14,13 +15,31 @@ from pipeline.cli.options import Given, read_model
 from pipeline.settings import BadConfiguration, DeviceChoice, DtypeChoice, ModelSettings, Settings
 from schemas.job import JobSpec, ModelSpec, OutputFormat, PromptSpec, SamplingSpec, Task
 
+STORE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+
+
+def check_out(out: Path | None) -> Path | None:
+    """Looks at the name of a job's folder.
+
+    Raises:
+        BadParameter: It is that of an object store, which a path would quietly make a folder here of.
+    """
+    if out is not None and STORE.match(str(out)):
+        raise typer.BadParameter(
+            f"{out} is in an object store, and a job's folder takes locks and hard links, which none has: "
+            "write to a folder of this machine, and copy its data-*, errors-* and manifest.json when the job has ended (aws s3 sync, rclone, gsutil)"
+        )
+    return out
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobOptions:
     """What the command line says about a job."""
 
     inputs: Annotated[list[str], typer.Argument(metavar="IN...", help="Parquet, JSONL, CSV or Arrow: files, folders, globs, or s3:// and the like.")]
-    out: Annotated[Path, typer.Option("--output", "-o", help="The job's folder: results, and all that it takes to go on.", file_okay=False)]
+    out: Annotated[
+        Path, typer.Option("--output", "-o", help="The job's folder: results, and all that it takes to go on.", file_okay=False, callback=check_out)
+    ]
     task: Annotated[Task, typer.Option(help="What to do with each row.")]
     model: Annotated[
         str | None, typer.Option(metavar="NAME=PATH_OR_HUB_ID", help="The model. That of the settings, or the one that ships, unless given.")

@@ -60,6 +60,8 @@ def test_a_changed_job_is_refused(command: Command, rows: Path, tmp_path: Path):
         (("--template", "x"), 2, "one of template"),
         (("--messages-column", "m"), 2, "one of template"),
         (("--query-column", "m"), 2, "task rerank"),
+        (("-o", "s3://bucket/out"), 2, "rclone"),
+        (("-o", "gs://bucket"), 2, "rclone"),
         (("--model", "nothing"), 78, "NAME=PATH_OR_HUB_ID"),
         (("--model", "m=/nowhere"), 78, "no such folder"),
     ],
