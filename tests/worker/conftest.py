@@ -19,7 +19,7 @@ from pipeline.transport.opening import open_transport
 from schemas.codec import decode_event
 from schemas.events import Chunk, End, Error, Event
 from schemas.record import Encoded
-from workers.stream import build_loop
+from workers.wiring import build_loop
 
 
 class Bench:
