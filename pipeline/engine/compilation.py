@@ -4,10 +4,11 @@ A kernel is one function for one signature, so that it is known before its first
 compiled behind a caller's back. No tensor library is needed for it.
 """
 
+import fcntl
 import hashlib
 import os
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from threading import Lock
@@ -60,14 +61,23 @@ class Definition(NamedTuple):
     def compiled(self) -> Kernel:
         """Compiles it within seconds, or takes it from disk within a tenth of one. It is kept where there is a folder for it."""
         try:
-            with _kept_in(self._folder()):
-                made = self._dispatcher(is_kept=True)
+            folder = self._folder()
         except CannotKeep:
-            made = self._dispatcher(is_kept=False)
-        made.compile(self.signature)
-        made.disable_compile()
-        kernel: Kernel = made
+            return self._finished(self._dispatcher(is_kept=False))
+        with _kept_in(folder):
+            made = self._dispatcher(is_kept=True)
+        with alone_with(folder / f"{self._name()}.lock"):
+            return self._finished(made)
+
+    def _finished(self, dispatcher: Any) -> Kernel:
+        dispatcher.compile(self.signature)
+        dispatcher.disable_compile()
+        kernel: Kernel = dispatcher
         return kernel
+
+    def _name(self) -> str:
+        constants = [cell.cell_contents for cell in self.function.__closure__ or ()]
+        return hashlib.sha256(repr((self.function.__qualname__, constants, self.signature)).encode()).hexdigest()[:16]
 
     def _dispatcher(self, *, is_kept: bool) -> Any:
         make = numba.njit(parallel=self.is_parallel, fastmath=FASTMATH, nogil=True, error_model="numpy", cache=is_kept)
@@ -93,6 +103,15 @@ def _home(sources: Path) -> Path:
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     kept = Path(CACHE_DIR) if CACHE_DIR else home / "penstock" / "kernels"
     return kept / digest.hexdigest()[:16]
+
+
+@contextmanager
+def alone_with(file: Path) -> Generator[None]:
+    """Lets one process at a time compile a kernel: those that waited find it on disk. Where files cannot be locked, each compiles it."""
+    with file.open("ab") as lock:
+        with suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager

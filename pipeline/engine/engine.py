@@ -219,9 +219,11 @@ class TransformersEngine:
 
     def _compute(self, batch: Batch) -> _Ran:
         computed = self._execution.run(batch.decodes, batch.prefills)
-        samples, logits, scored = computed.samples, computed.logits, computed.scored
-        scores = score(logits[len(samples) :], scored, [self._choices[chunk.sequence].alternatives for chunk in scored]) if scored else []
-        return _Ran(batch, samples, self._sampler.sample(logits[: len(samples)], samples), scored, scores)
+        scored, scores = [], []
+        for part in computed.scored:
+            scored += part.chunks
+            scores += score(part.logits(), part.chunks, [self._choices[chunk.sequence].alternatives for chunk in part.chunks])
+        return _Ran(batch, computed.samples, self._sampler.sample(computed.logits, computed.samples), scored, scores)
 
     def _advance(self, ran: _Ran, failed: dict[Sequence, str]) -> Iterator[StepOutput]:
         self._scheduler.advance(ran.batch)

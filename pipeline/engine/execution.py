@@ -1,7 +1,8 @@
 """What computes a batch: all its sequences in one packed row over a paged cache, or each by itself."""
 
+from collections.abc import Callable
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
@@ -13,18 +14,31 @@ from pipeline.scheduling.sequence import Sequence
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Slice:
+    """Places in prompts whose next token is to be scored.
+
+    Attributes:
+        chunks: Runs of them.
+        logits: Makes theirs, [places, vocabulary], in the model's dtype. Large: who has scored one slice lets go of it before the next.
+    """
+
+    chunks: list[Chunk]
+    logits: Callable[[], Tensor]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Computed:
     """What came of a batch.
 
     Attributes:
         samples: The sequences whose next token can be sampled.
-        logits: First theirs, then those of the places in `scored`, [samples + places, vocabulary], in the model's dtype.
-        scored: Runs of places in prompts whose next token is to be scored.
+        logits: Theirs, [samples, vocabulary], in the model's dtype.
+        scored: What is to be scored, in slices.
     """
 
     samples: list[Sequence]
     logits: Tensor
-    scored: list[Chunk] = field(default_factory=list)
+    scored: Seq[Slice] = ()
 
 
 class Execution(Protocol):
@@ -77,7 +91,10 @@ class PagedExecution:
     def run(self, decodes: Seq[Sequence], prefills: Seq[Chunk]) -> Computed:
         """Packs and computes."""
         packed = self.packer.pack(decodes, prefills)
-        return Computed(packed.samples, self.runner.run(packed), packed.scored)
+        logits, further = self.runner.run_in_slices(packed)
+        sampled = len(packed.samples)
+        makers = [lambda: logits[sampled:], *further]
+        return Computed(packed.samples, logits[:sampled], [Slice(*both) for both in zip(packed.scored, makers, strict=False)])
 
     def wipe(self, blocks: Seq[int]) -> None:
         """Zeroes the blocks: what is no number must not reach whoever gets them."""

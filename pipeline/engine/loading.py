@@ -11,6 +11,7 @@ from transformers.utils.logging import disable_progress_bar
 from pipeline.engine import architecture, checkpoint, reading, resources, verification
 from pipeline.engine.attention.hook import NAME
 from pipeline.engine.attention.paged import PagedAttention
+from pipeline.engine.backbone import find_backbone
 from pipeline.engine.base import Engine, ModelInfo
 from pipeline.engine.engine import TransformersEngine
 from pipeline.engine.execution import Execution, PagedExecution
@@ -24,6 +25,7 @@ from pipeline.engine.prompts import Prompts
 from pipeline.engine.rewrites.rewriting import rewrite
 from pipeline.engine.runner import Runner
 from pipeline.engine.sampler import Sampler
+from pipeline.engine.scoring import places_at_a_time
 from pipeline.engine.serial import verification as serial_verification
 from pipeline.engine.serial.execution import SerialExecution
 from pipeline.engine.sizing import MIB, choose_context, plan_cache
@@ -100,11 +102,13 @@ def build(
     proof = verification.Proof(network, vocabulary=info.vocabulary, context_tokens=size.context_tokens, source=source)
     use_threads(threads)  # kernels are compiled for one or for several
     rewritten = rewrite(network, network.dtype, network.device)
-    runner = Runner(network, attention, vocabulary=info.vocabulary, threads=threads)
+    backbone = find_backbone(network)
+    runner = Runner(network, attention, backbone, vocabulary=info.vocabulary, threads=threads)
     packer = Packer(
         rows=max(settings.max_sequences, verification.ROWS),
         blocks_per_sequence=pool.blocks_for(size.context_tokens),
         block_tokens=block_tokens,
+        scored_places=places_at_a_time(info.vocabulary),
         device=network.device,
     )
     proof.check(runner, packer, pool)
@@ -119,7 +123,17 @@ def build(
     policy, learned = planning.open(info, threads)
     scheduler = Scheduler(pool, max_sequences=settings.max_sequences, token_budget=settings.token_budget, policy=policy)
     execution = PagedExecution(packer, runner)
-    return _engine(network, vocabulary, info, scheduler, execution, learned, rows=settings.max_sequences, prefix_cache=settings.prefix_cache)
+    return _engine(
+        network,
+        vocabulary,
+        info,
+        scheduler,
+        execution,
+        learned,
+        rows=settings.max_sequences,
+        prefix_cache=settings.prefix_cache,
+        scores_prompts=backbone is not None,
+    )
 
 
 def build_serial(
@@ -141,7 +155,7 @@ def build_serial(
     reading.log_loaded(info, weights_mib=_weights_mib(network), threads=threads, sequences=rows)
     policy, learned = planning.open(info, threads)
     scheduler = Scheduler(pool, max_sequences=rows, token_budget=rows + context_tokens, policy=policy)
-    return _engine(network, vocabulary, info, scheduler, execution, learned, rows=rows, prefix_cache=False)
+    return _engine(network, vocabulary, info, scheduler, execution, learned, rows=rows, prefix_cache=False, scores_prompts=False)
 
 
 def _engine(
@@ -154,6 +168,7 @@ def _engine(
     *,
     rows: int,
     prefix_cache: bool,
+    scores_prompts: bool,
 ) -> TransformersEngine:
     return TransformersEngine(
         info=info,
@@ -163,7 +178,7 @@ def _engine(
             context_tokens=info.context_tokens,
             end_ids=end_ids(network, vocabulary),
             prompts=None if vocabulary is None else Prompts(vocabulary),
-            scores_prompts=isinstance(execution, PagedExecution),
+            scores_prompts=scores_prompts,
         ),
         scheduler=scheduler,
         execution=execution,

@@ -15,6 +15,7 @@ import structlog
 from pipeline.engine import checkpoint, reading, resources
 from pipeline.engine.load_error import LoadError
 from pipeline.engine.pooling.recipe import find_task
+from pipeline.engine.scoring import workspace_bytes
 from pipeline.settings import MIB, ModelSettings, Settings
 
 log = structlog.get_logger(__name__)
@@ -137,10 +138,11 @@ def _kv_wanted(config: Any, settings: Settings, number_bytes: int) -> int:
 
 
 def _workspace(config: Any, settings: Settings, number_bytes: int) -> int:
-    """A step's activations, of which one layer's are alive at a time, and the sampler's rows."""
+    """A step's activations, of which one layer's are alive at a time, the sampler's rows, and slices of those that are scored."""
     inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
     activations = settings.engine.token_budget * (4 * config.hidden_size + 2 * inner) * number_bytes
-    return int(activations + LOGITS_COPIES * settings.engine.max_sequences * config.vocab_size * 4)
+    sampled = LOGITS_COPIES * settings.engine.max_sequences * config.vocab_size * 4
+    return int(activations + sampled + workspace_bytes(config.vocab_size, settings.engine.token_budget))
 
 
 def _too_large(needs: Sequence[Need], free: int) -> str:

@@ -1,5 +1,6 @@
 """From a plan to tensors: a batch's tokens packed into one row, and what attention must know of it."""
 
+from collections.abc import Iterator
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from operator import attrgetter
@@ -29,9 +30,10 @@ class PackedBatch:
         input_ids: [1, T], int64.
         position_ids: [1, T], int64.
         attention: The same batch as attention sees it.
-        last: Places in the row whose logits are sampled from, [samples], int64.
-        samples: The sequences that these belong to.
-        scored: Runs of places whose logits tell how likely the prompt's next token is; these places come after the sampled ones in `last`.
+        last: Places in the row whose logits are sampled from, then those of the first slice of `scored`, [samples + places], int64.
+        samples: The sequences that are sampled.
+        scored: Runs of places whose logits tell how likely the prompt's next token is, in slices of bounded size.
+        further: Places of the other slices of `scored`, [places] each, int64.
     """
 
     input_ids: Tensor
@@ -39,18 +41,21 @@ class PackedBatch:
     attention: AttentionStep
     last: Tensor
     samples: list[Sequence]
-    scored: list[Chunk]
+    scored: list[list[Chunk]]
+    further: tuple[Tensor, ...]
 
 
 class Packer:
     """Keeps the block tables of running sequences as an array, a row each, and packs batches with it.
 
-    A row's unused places repeat the sequence's own first block: padding then reads nothing that a neighbour wrote.
+    A row's unused places repeat the sequence's own first block: padding then reads nothing that a neighbour wrote. At most
+    `scored_places` of a batch are scored at a time.
     """
 
-    def __init__(self, *, rows: int, blocks_per_sequence: int, block_tokens: int, device: torch.device):
+    def __init__(self, *, rows: int, blocks_per_sequence: int, block_tokens: int, scored_places: int, device: torch.device):
         self._tables: Numbers = np.zeros((rows, blocks_per_sequence), dtype=np.int64)
         self._block_tokens = block_tokens
+        self._scored_places = scored_places
         self._device = device
 
     def admit(self, sequence: Sequence) -> None:
@@ -74,10 +79,12 @@ class Packer:
         tables = self._tables[:, :longest][np.fromiter((s.row for s in decodes), np.int64, len(decodes))]
         bucketed = [array for first, end, blocks in spans for array in (tables[first:end, :blocks].ravel(), positions[first:end] + 1)]
         contexts = [self._tables[chunk.sequence.row, : -(-(chunk.start + chunk.count) // self._block_tokens)] for chunk in prefills]
-        scored, score_places = _scored(prefills, ends)
-        last = np.concatenate((np.arange(len(decodes)), ends[sampling] - 1, *score_places))
+        slices = _scored(prefills, ends, self._scored_places)
+        last = np.concatenate((np.arange(len(decodes)), ends[sampling] - 1, *(places for _, places in slices[:1])))
+        heads = [last, *(places for _, places in slices[1:])]
         row = self._row(decodes, positions, tables, prefills)
-        input_ids, position_ids, slots, last_places, *rest = _upload([*row, last, *bucketed, *contexts], self._device)
+        input_ids, position_ids, slots, *rest = _upload([*row, *heads, *bucketed, *contexts], self._device)
+        (last_places, *further), rest = rest[: len(heads)], rest[len(heads) :]
         buckets = tuple(
             DecodeBucket(first, end - first, rest[2 * i], rest[2 * i + 1], blocks * self._block_tokens)
             for i, (first, end, blocks) in enumerate(spans)
@@ -92,7 +99,8 @@ class Packer:
             attention=AttentionStep(slots, buckets, chunks),
             last=last_places,
             samples=decodes + [prefills[i - 1].sequence for i in sampling],
-            scored=scored,
+            scored=[chunks for chunks, _ in slices],
+            further=tuple(further),
         )
 
     def _row(self, decodes: Seq[Sequence], positions: Numbers, tables: Numbers, prefills: Seq[Chunk]) -> tuple[Numbers, Numbers, Numbers]:
@@ -111,18 +119,39 @@ class Packer:
         return blocks * self._block_tokens + positions % self._block_tokens
 
 
-def _scored(prefills: Seq[Chunk], ends: Numbers) -> tuple[list[Chunk], list[Numbers]]:
-    """Finds what of the chunks is to be scored, and where it lies in the row; `ends` has where each chunk begins, and the row's end."""
-    scored, places = [], []
+def _scored(prefills: Seq[Chunk], ends: Numbers, most_places: int) -> list[tuple[list[Chunk], Numbers]]:
+    """Finds what of the chunks is to be scored, and where it lies in the row, in slices of at most so many places.
+
+    Args:
+        prefills: The chunks.
+        ends: Where each of them begins in the row, and the row's end.
+        most_places: Places of a slice.
+    """
+    runs = list(_runs(prefills, ends))
+    slices: list[tuple[list[Chunk], Numbers]] = []
+    while runs:
+        room, chunks, places = most_places, [], []
+        while runs and room:
+            chunk, begins = runs.pop(0)
+            taken = min(chunk.count, room)
+            chunks.append(Chunk(chunk.sequence, chunk.start, taken))
+            places.append(np.arange(begins, begins + taken))
+            room -= taken
+            if taken < chunk.count:
+                runs.insert(0, (Chunk(chunk.sequence, chunk.start + taken, chunk.count - taken), begins + taken))
+        slices.append((chunks, np.concatenate(places)))
+    return slices
+
+
+def _runs(prefills: Seq[Chunk], ends: Numbers) -> Iterator[tuple[Chunk, int]]:
+    """The places of each chunk that are to be scored, and where they begin in the row."""
     for begins, chunk in zip(ends.tolist(), prefills, strict=False):
         if (unscored := chunk.sequence.unscored_tokens) <= 0:
             continue
         last = len(chunk.sequence.prompt_ids) - 1
         start, end = max(chunk.start, last - unscored), min(chunk.start + chunk.count, last)
         if start < end:
-            scored.append(Chunk(chunk.sequence, start, end - start))
-            places.append(np.arange(start, end) - chunk.start + begins)
-    return scored, places
+            yield Chunk(chunk.sequence, start, end - start), begins + start - chunk.start
 
 
 def _spans(blocks: list[int], padding_blocks: int) -> list[tuple[int, int, int]]:

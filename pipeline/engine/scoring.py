@@ -10,6 +10,18 @@ from pipeline.scheduling.batch import Chunk
 
 ROWS = 32
 """Places whose distribution is made at a time: with a large vocabulary each takes half a MiB."""
+SLICE_BYTES = 32 * 1024 * 1024
+"""Logits of places that are scored, in float32, of which two slices may be alive: that of a step's first pass, and the current one."""
+
+
+def places_at_a_time(vocabulary: int) -> int:
+    """Places whose logits make a slice."""
+    return max(SLICE_BYTES // (4 * vocabulary), 1)
+
+
+def workspace_bytes(vocabulary: int, token_budget: int) -> int:
+    """What scoring takes in a step beyond what sampling does."""
+    return (2 * min(places_at_a_time(vocabulary), token_budget) + min(ROWS, token_budget)) * vocabulary * 4
 
 
 def score(logits: Tensor, chunks: Seq[Chunk], alternatives: Seq[int]) -> list[list[TokenLogprobs]]:

@@ -9,6 +9,7 @@ from pipeline.engine.base import Engine, StepOutput
 from pipeline.engine.loading import build
 from pipeline.engine.planning import Planning
 from pipeline.engine.vocabulary import Vocabulary
+from pipeline.scheduling.budget import Budget
 from pipeline.scheduling.policy import Policy
 from pipeline.scheduling.sequence import Lane
 from pipeline.settings import EngineSettings, ModelSettings
@@ -109,6 +110,13 @@ def assert_blocks_are_conserved(engine: Any) -> None:
     """Every block is held by who runs, idle or empty; asked after each step."""
     scheduler = engine._scheduler
     scheduler.pool.check(sequence.block_table for sequence in scheduler.running)
+
+
+def begin_anew(engine: Any, *, tokens: int, sequences: int) -> None:
+    """Lets one engine serve many examples, each with a budget of its own: to build one takes longer. Nothing that failed is left in it."""
+    for key in list(engine._requests):
+        engine.cancel(key)
+    engine._scheduler.budget = Budget(tokens=tokens, sequences=sequences)
 
 
 def ids_of(engine: Engine, requests: list[Request], **options: Any) -> list[list[int]]:

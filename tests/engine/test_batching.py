@@ -2,6 +2,7 @@
 
 import random
 from functools import cache
+from itertools import count
 
 import pytest
 from hypothesis import given, settings
@@ -11,16 +12,19 @@ from pipeline.scheduling.policy import FirstCome
 from pipeline.scheduling.sequence import Lane
 from pipeline.settings import EngineSettings
 from schemas.events import FinishReason
-from tests.engine.serving import completion, engine_of, ids_of, serve
-from tests.engine.tiny_models import VOCABULARY, continued_by_transformers, tiny_model
+from tests.engine.serving import begin_anew, completion, engine_of, ids_of, serve
+from tests.engine.tiny_models import VOCABULARY, WIDE, continued_by_transformers, tiny_model
 
 PROMPTS = [random.Random(i).choices(range(VOCABULARY), k=tokens) for i, tokens in enumerate((40, 1, 17, 5, 30, 23, 2, 11))]
 
 
+salts = count()
+
+
 @cache
 def wide_model():
-    """Keys and values so wide that a cache of one MiB holds eight blocks."""
-    return tiny_model("llama", num_attention_heads=4, num_key_value_heads=4, head_dim=256, max_position_embeddings=64)
+    """A cache of one MiB holds eight of its blocks."""
+    return tiny_model("llama", **WIDE)
 
 
 @cache
@@ -48,6 +52,12 @@ def test_sequences_of_very_different_length_decode_together(llama, monkeypatch):
     assert answers == [continued_by_transformers(llama, prompt, 8) for prompt in prompts]
 
 
+@cache
+def tight_engine():
+    """An engine whose cache holds a fraction of the load. Examples share it; what it has found out under one salt is of no use under another."""
+    return engine_of(wide_model(), settings=EngineSettings(max_sequences=6, token_budget=48, block_tokens=8, kv_cache_mib=1))
+
+
 @settings(max_examples=15, deadline=None)
 @given(
     arrivals=st.lists(st.integers(0, 12), min_size=len(PROMPTS), max_size=len(PROMPTS)),
@@ -58,7 +68,8 @@ def test_sequences_of_very_different_length_decode_together(llama, monkeypatch):
 )
 def test_neither_arrivals_nor_lanes_nor_preemptions_nor_cancels_change_an_output(arrivals, lanes, cancels, rows, budget):
     """In a cache that holds a fraction of the load: each answer is whole, or cancelled and a prefix; blocks are conserved."""
-    engine = engine_of(wide_model(), settings=EngineSettings(max_sequences=rows, token_budget=budget, block_tokens=8, kv_cache_mib=1))
+    engine = tight_engine()
+    begin_anew(engine, tokens=budget, sequences=rows)
     assert engine.stats().kv_blocks_total == 8
 
     def cancel(step: int) -> None:
@@ -67,7 +78,7 @@ def test_neither_arrivals_nor_lanes_nor_preemptions_nor_cancels_change_an_output
                 engine.cancel(key)
 
     requests = [completion(prompt, max_tokens=12) for prompt in PROMPTS]
-    answers = serve(engine, requests, arrivals=arrivals, lanes=lanes, between=cancel)
+    answers = serve(engine, requests, arrivals=arrivals, lanes=lanes, tenants=[str(next(salts))] * len(PROMPTS), between=cancel)
     for key in range(len(PROMPTS)):
         got = answers.get((key, 0))
         if key not in cancels:

@@ -10,7 +10,7 @@ from pipeline.engine.fake import FakeEngine
 from pipeline.settings import EngineSettings
 from schemas.errors import UnsupportedField
 from schemas.results import join_logprobs
-from tests.engine.serving import completion, engine_of, serve
+from tests.engine.serving import SMALL, completion, engine_of, serve
 from tests.engine.tiny_models import VOCABULARY
 from tests.engine.tiny_tokenizers import byte_level
 
@@ -99,6 +99,17 @@ def test_logprobs_of_the_prompt_are_the_models(llama, token_budget, choices):
             assert scored[1 : len(expected[key]) + 1] == pytest.approx(expected[key], abs=1e-4)
             assert len(scored) == len(expected[key]) + 1 + 6
     assert {key for key, _ in answers} == {0, 1, 2}
+
+
+def test_alternatives_are_the_same_in_slices(llama, monkeypatch):
+    """Wherever the slices end, within a prompt and between two."""
+    requests = [completion(prompt, max_tokens=2, echo=True, logprobs=wanted) for prompt, wanted in ((PROMPT, 2), (PROMPT[:6], 0), (PROMPT[3:], 3))]
+    whole = serve(engine_of(llama), requests)
+    monkeypatch.setattr("pipeline.engine.loading.places_at_a_time", lambda _: 3)
+    for key, answer in serve(engine_of(llama, settings=SMALL.model_copy(update={"token_budget": 64})), requests).items():
+        got, expected = joined(answer), joined(whole[key])
+        assert got["token_logprobs"][1:] == pytest.approx(expected["token_logprobs"][1:], abs=1e-4)
+        assert [best and best.keys() for best in got["top_logprobs"]] == [best and best.keys() for best in expected["top_logprobs"]]
 
 
 def test_without_a_tokenizer_ids_stand_for_themselves(llama):

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from pipeline.engine.backbone import find_backbone
 from pipeline.engine.base import Engine, Likelihood, StepOutput
 from pipeline.engine.fake import FakeEngine
 from pipeline.engine.loading import build_serial
@@ -14,6 +15,7 @@ from pipeline.scheduling.sequence import Lane
 from pipeline.settings import EngineSettings, ModelSettings
 from schemas.errors import EngineError, InvalidRequest, InvalidToken, PromptTooLong
 from schemas.events import FinishReason
+from tests.engine.faults import network_of
 from tests.engine.pooling.tiny_encoders import pooling_engine, tiny_encoder
 from tests.engine.serving import SMALL, completion, engine_of
 from tests.engine.tiny_models import MIXTURE, VOCABULARY, continued_by_transformers, tiny_model
@@ -78,6 +80,45 @@ def test_a_text_is_as_likely_as_in_one_plain_pass(kind, token_budget):
         assert likelihood.perplexity == pytest.approx(math.exp(-plain.logprob_sum / plain.token_count), rel=1e-3)
         assert (outputs[key].finish_reason, outputs[key].token_ids) == (FinishReason.STOP, ())
     assert engine._scheduler.pool.used == 0
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "gemma2", "granite"])
+def test_logits_come_in_slices_and_are_what_they_are_at_once(kind, monkeypatch):
+    """Also where a model scales or caps what its head makes; the head never runs over more places than a slice has, beside those that are sampled."""
+    monkeypatch.setattr("pipeline.engine.loading.places_at_a_time", lambda _: 7)
+    model = tiny_model(kind, **({"final_logit_softcapping": 0.5} if kind == "gemma2" else {}))
+    engine = engine_of(model, settings=settings(1_024))
+    widths = widths_of_head(engine)
+    outputs = read(engine, *TEXTS)
+    assert max(widths) == 7
+    assert sum(widths) == sum(len(text) - 1 for text in TEXTS)
+    for key, text in enumerate(TEXTS):
+        assert outputs[key].likelihood.logprob_sum == pytest.approx(expected(model, text).logprob_sum, rel=1e-4)
+
+
+def widths_of_head(engine: Any) -> list[int]:
+    """Notes over how many places the head runs, each time."""
+    widths: list[int] = []
+    network_of(engine).get_output_embeddings().register_forward_pre_hook(lambda _, arguments: widths.append(arguments[0].shape[-2]))
+    return widths
+
+
+@pytest.mark.parametrize("oddity", ["computes twice", "mixes places"])
+def test_a_model_whose_head_does_not_run_by_itself_does_not_score(llama, oddity):
+    """It generates all the same, and says what it cannot do."""
+    model = copy.deepcopy(llama)
+    forward = model.forward
+
+    def odd(**arguments: Any) -> Any:
+        output = forward(**arguments)
+        if oddity == "computes twice":
+            return forward(**arguments)
+        output.logits = output.logits + output.logits.mean(1, keepdim=True)
+        return output
+
+    model.forward = odd
+    assert find_backbone(llama) is not None
+    assert find_backbone(model) is None
 
 
 def test_texts_and_generations_share_steps(llama):

@@ -1,6 +1,7 @@
 """What was computed for one prompt is found by the next that begins alike, and nobody can tell from the output."""
 
 import random
+from itertools import count
 
 import pytest
 from hypothesis import given, settings
@@ -8,9 +9,10 @@ from hypothesis import strategies as st
 
 from pipeline.scheduling.sequence import Lane
 from pipeline.settings import EngineSettings
-from tests.engine.serving import completion, engine_of, ids_of, serve
-from tests.engine.tiny_models import VOCABULARY, continued_by_transformers, tiny_model
+from tests.engine.serving import begin_anew, completion, engine_of, ids_of, serve
+from tests.engine.tiny_models import VOCABULARY, WIDE, continued_by_transformers, tiny_model
 
+examples = count()
 STEM = random.Random(0).choices(range(VOCABULARY), k=40)
 ROOMY = EngineSettings(max_sequences=8, token_budget=64, block_tokens=8, kv_cache_mib=1, threads=1)
 
@@ -88,10 +90,11 @@ def test_seeded_sampling_is_the_same_after_a_hit():
 
 @pytest.fixture(scope="module")
 def wide():
-    """A model whose cache of one MiB holds eight blocks, and what it makes of each prompt alone."""
-    model = tiny_model("llama", num_attention_heads=4, num_key_value_heads=4, head_dim=256, max_position_embeddings=64)
+    """An engine with a cache of eight blocks, prompts, and what its model makes of each alone."""
+    model = tiny_model("llama", **WIDE)
+    engine = engine_of(model, settings=EngineSettings(max_sequences=4, token_budget=48, block_tokens=8, kv_cache_mib=1, threads=1))
     prompts = [STEM[:17], [*STEM[:17], 9], STEM[:30], STEM, [4] * 9, [4] * 24]
-    return model, prompts, [continued_by_transformers(model, prompt, 12) for prompt in prompts]
+    return engine, prompts, [continued_by_transformers(model, prompt, 8) for prompt in prompts]
 
 
 @settings(max_examples=12, deadline=None)
@@ -106,16 +109,17 @@ def wide():
 )
 def test_hits_evictions_preemptions_and_cancels_change_no_output(wide, order, choices, arrivals, lanes, tenants, cancels, budget):
     """In a cache of eight blocks where everybody begins alike: each choice is whole, or cancelled and a prefix, and blocks are conserved."""
-    model, prompts, expected = wide
-    engine = engine_of(model, settings=EngineSettings(max_sequences=4, token_budget=budget, block_tokens=8, kv_cache_mib=1, threads=1))
+    engine, prompts, expected = wide
+    begin_anew(engine, tokens=budget, sequences=4)
+    example = next(examples)
 
     def cancel(step: int) -> None:
         for key, at in cancels.items():
             if step == at:
                 engine.cancel(key)
 
-    requests = [completion(prompts[index], max_tokens=12, n=choices[key]) for key, index in enumerate(order)]
-    answers = serve(engine, requests, arrivals=arrivals, lanes=lanes, tenants=tenants, between=cancel)
+    requests = [completion(prompts[index], max_tokens=8, n=choices[key]) for key, index in enumerate(order)]
+    answers = serve(engine, requests, arrivals=arrivals, lanes=lanes, tenants=[f"{tenant} {example}" for tenant in tenants], between=cancel)
     for key, index in enumerate(order):
         for choice in range(choices[key]):
             answer = answers.get((key, choice))

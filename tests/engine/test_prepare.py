@@ -10,7 +10,7 @@ from pipeline.settings import EngineSettings
 from schemas.errors import InvalidRequest, InvalidToken, PromptTooLong, UnsupportedField
 from schemas.request import Endpoint
 from tests.engine.serving import chat, completion, engine_of, ids_of, request
-from tests.engine.tiny_models import VOCABULARY, tiny_model
+from tests.engine.tiny_models import VOCABULARY, WIDE, tiny_model
 from tests.engine.tiny_tokenizers import byte_level, sentencepiece_like
 
 
@@ -77,7 +77,7 @@ def test_output_is_bounded_by_what_the_context_leaves(mute, speaking):
 
 def test_a_cache_smaller_than_the_context_bounds_requests():
     """No request is taken that could never fit the KV cache."""
-    wide = tiny_model("llama", num_attention_heads=4, num_key_value_heads=4, head_dim=256, max_position_embeddings=1_024)
+    wide = tiny_model("llama", **WIDE | {"max_position_embeddings": 1_024})
     engine = engine_of(wide, settings=EngineSettings(block_tokens=8, kv_cache_mib=1))
     assert engine.info.context_tokens == 64
     with pytest.raises(PromptTooLong):

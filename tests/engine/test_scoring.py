@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pipeline.engine.scoring import ROWS, score
+from pipeline.engine.scoring import ROWS, SLICE_BYTES, places_at_a_time, score, workspace_bytes
 from pipeline.scheduling.batch import Chunk
 from pipeline.scheduling.sequence import Sequence
 
@@ -40,3 +40,13 @@ def test_long_runs_in_half_precision_are_scored_in_float32(alternatives):
     assert [score.chosen for score in scores] == pytest.approx([float(expected[i, (i + 1) % VOCABULARY]) for i in range(places)])
     assert {len(score.top) for score in scores} == {min(alternatives, VOCABULARY)}
     assert torch.equal(logits, before)
+
+
+@pytest.mark.parametrize("vocabulary", [100, 32_000, 152_000, SLICE_BYTES])
+def test_a_step_scores_within_what_is_planned_for_it(vocabulary):
+    """However large the vocabulary: two slices and some distributions; at least one place."""
+    places = places_at_a_time(vocabulary)
+    assert places >= 1
+    assert places == 1 or places * vocabulary * 4 <= SLICE_BYTES
+    assert workspace_bytes(vocabulary, 1_024) == (2 * min(places, 1_024) + ROWS) * vocabulary * 4
+    assert workspace_bytes(vocabulary, 16) <= 3 * 16 * vocabulary * 4

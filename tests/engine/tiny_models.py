@@ -30,6 +30,8 @@ MIXTURE: dict[str, Any] = {
     "moe_intermediate_size": 32,
     "shared_expert_intermediate_size": 32,
 }
+WIDE: dict[str, Any] = {"num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 248, "max_position_embeddings": 64}
+"""Keys and values so wide that a cache of one MiB holds eight blocks of eight tokens, and of no width that has a kernel of its own."""
 
 
 def tiny_model(kind: str, **overrides: Any) -> Any:
