@@ -102,6 +102,7 @@ def test_no_answer_in_time_is_124(command: Command, log: list[object], work: Wor
     worker.wait_for(lambda: {request.custom_id for request in worker.taken} == worker.cancelled)
 
 
+@pytest.mark.integration
 def test_a_terminal_gets_the_answer_as_it_comes_and_harmless(terminal: Callable[..., Terminal], log: list[object], work: Work):
     """Text appears while the worker still writes, and no escape sequence of the model's reaches the terminal."""
     go_on = threading.Event()
@@ -124,6 +125,7 @@ def test_a_terminal_gets_the_answer_as_it_comes_and_harmless(terminal: Callable[
     assert "\x1b" not in shown
 
 
+@pytest.mark.integration
 def test_a_terminal_is_told_when_the_answer_starts_over(terminal: Callable[..., Terminal], log: list[object], work: Work):
     """What was shown and is void now is followed by a word of warning and the new answer."""
     go_on = threading.Event()
@@ -172,6 +174,7 @@ def test_a_chat_from_a_script_ends_with_the_first_failure(command: Command, log:
     assert (done.code, done.out) == (1, "hello\n")
 
 
+@pytest.mark.integration
 def test_a_person_can_end_an_answer_and_go_on(terminal: Callable[..., Terminal], log: list[object], work: Work):
     """Ctrl-C ends the answer and not the chat; a failed turn is told and forgotten; Ctrl-D leaves."""
 

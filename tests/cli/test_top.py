@@ -134,6 +134,7 @@ def test_top_without_a_worker_says_how_to_start_one(command: Command, tmp_path: 
     assert "penstock up" in done.err
 
 
+@pytest.mark.integration
 @pytest.mark.usefixtures("worker")
 def test_top_on_a_terminal_goes_on_until_it_is_stopped(terminal: Callable[..., Terminal], tmp_path: Path):
     """It draws again and again, and ends with Ctrl-C."""

@@ -45,6 +45,7 @@ def test_tail_shows_what_counts_and_leaves_when_all_is_said(
     assert events[0]["accepted"] is True
 
 
+@pytest.mark.integration
 def test_tail_follows_live_until_it_is_stopped(
     terminal: Callable[..., Terminal], log: list[object], settings: Settings, transport: Transport, work: Work
 ):

@@ -12,6 +12,7 @@ from schemas.events import FinishReason
 from tests.engine.serving import chat, completion, serve
 
 
+@pytest.mark.integration
 def test_it_needs_no_tensor_library():
     """Whoever tests with it waits for no import of torch or transformers."""
     code = "import sys, pipeline.engine.fake; sys.exit(bool({'torch', 'transformers', 'numpy'} & sys.modules.keys()))"

@@ -157,6 +157,7 @@ def test_closing_ends_the_process_that_compiles():
     assert logs == []
 
 
+@pytest.mark.integration
 def test_the_compiling_process_ends_with_who_started_it():
     """A worker that is killed leaves none behind: its end of the pipe closes with it."""
     compiles = "time.define = lambda seconds: (print('begun', flush=True), time.sleep(seconds))"
@@ -168,6 +169,7 @@ def test_the_compiling_process_ends_with_who_started_it():
         assert child.wait(WAIT_S) == 1
 
 
+@pytest.mark.integration
 def test_a_kernel_lies_on_disk_apart_for_one_thread_and_for_several(tmp_path, monkeypatch):
     """Compiled for one, it is found for one only; and where the folder cannot be written, that is said."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "kernels"))

@@ -52,6 +52,7 @@ def test_the_folder_is_small_and_complete():
     assert sum(path.stat().st_size for path in TINY.iterdir()) <= LIMIT_BYTES
 
 
+@pytest.mark.integration
 def test_finding_the_folder_imports_no_tensor_library():
     """`pipeline.models` is cheap to import: the CLI names the folder before anything heavy is loaded."""
     program = "import sys; from pipeline.models import TINY; sys.exit(bool({'torch', 'transformers', 'tokenizers'} & set(sys.modules)))"
