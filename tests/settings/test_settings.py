@@ -2,7 +2,9 @@
 
 import pytest
 
-from pipeline.settings import BadConfiguration, TransportKind, load
+from pipeline.cli.effective import effective
+from pipeline.settings import SHIPPED, BadConfiguration, TransportKind, load
+from schemas.limits import Limits
 
 
 @pytest.fixture(autouse=True)
@@ -91,3 +93,20 @@ def test_rates_come_by_tenant_and_the_stores_password_is_not_shown(monkeypatch):
     limits = load().rate_limits
     assert (limits.requests_per_minute, limits.tenants["a"].tokens_per_minute, limits.tenants["a"].requests_per_minute) == (100, 5000, None)
     assert "hunter2" not in repr(limits)
+
+
+def test_without_models_the_shipped_one_is_served():
+    """Whoever names models gets these alone."""
+    assert load().served_models == (SHIPPED,)
+    assert [model.name for model in load({"models": [{"name": "a", "source": "x"}]}).served_models] == ["a"]
+
+
+def test_the_bounds_on_records_are_the_wires_own_unless_set():
+    """One default, wherever a record is read."""
+    assert load().limits.records == Limits()
+    assert load({"limits": {"record_headers": 5}}).limits.records == Limits(headers=5)
+
+
+def test_every_setting_says_what_it_is():
+    """`penstock config show` has nothing else to tell it by."""
+    assert [setting.path for setting in effective(load(), {}, None) if not setting.about] == []
