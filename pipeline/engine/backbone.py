@@ -69,7 +69,7 @@ def find_backbone(model: Any) -> Backbone | None:
         model: A causal language model whose attention goes through the hook.
 
     Returns:
-        None where it does not: the head of such a model runs over all places in one go.
+        None where it does not: such a model scores no prompts.
     """
     places = list(range(PROOF_TOKENS))
     first = _first_called(model, places)

@@ -20,7 +20,7 @@ class Runner:
     Args:
         model: The network.
         attention: Its cache.
-        backbone: What of it lies below its head; None where that is not to be told, and then places that are scored can't come in slices.
+        backbone: What of it lies below its head; None where that cannot be told, and then no prompts are scored.
         vocabulary: How many ids both its embedding and its head know.
         threads: Compute threads. Their number belongs to the process, so models that share one take turns in setting it.
     """
