@@ -15,6 +15,7 @@ from pipeline.scheduling.patience import PATIENCE_S, Patience
 from pipeline.scheduling.sequence import Lane, Sequence, State
 from pipeline.scheduling.step import Step
 from pipeline.scheduling.step_model import StepModel
+from pipeline.scheduling.turns import Turns
 from pipeline.scheduling.waiting import NO_WEIGHTS
 
 LIVE = (Lane.PRIORITY, Lane.DEFAULT)
@@ -59,6 +60,7 @@ class Adaptive:
         self._targets = targets
         self._pace = Pace(targets, Outbound() if outbound is None else outbound)
         self._patience = Patience(patience_s)
+        self._turns = Turns(model)
         self._lengths = Lengths()
         self._forecast = Forecast(model)
         self._live_s = 0.0
@@ -101,15 +103,25 @@ class Adaptive:
         filling.decode(live)
         for sequence in aged:
             _serve_aged(filling, sequence)
-        limit_s = self._prefill_live(filling, self._plan_for(self._pace.stream_limit_s) if live else math.inf)
+        is_streams_turn = self._turns.is_streams and bool(decoding)
+        prefill_live = self._prefill_urgent if is_streams_turn else self._prefill_live
+        limit_s = prefill_live(filling, self._plan_for(self._pace.stream_limit_s) if live else math.inf)
+        live_chunks = len(step.batch.prefills)
         self._live_s = self._forecast.seconds
         flex_limit_s = min(self._pace.arrival_limit_s, self._pace.flex_limit_s if live else math.inf)
         limit_s = min(limit_s, max(self._plan_for(flex_limit_s), LEAST_WORK * self.model.fixed_s))
         filling.decode(flex, limit_s)
         for sequence in step.prefills((Lane.FLEX,)):
+            if is_streams_turn:
+                filling.is_parted = True
+                break
             filling.prefill(sequence, limit_s)
+        if self._turns.parts(self._forecast):
+            self._part(filling, live_chunks)
         self._patience.note(step)
         self._firsts = [s for s in self._begun if s.served_step == step.number]
+        if filling.is_parted:
+            return Closed.MIXING
         return Closed.TARGET if filling.is_cut and step.tokens_left else step.why()
 
     def predicted_s(self) -> float | None:
@@ -177,6 +189,29 @@ class Adaptive:
                 limit_s = min(limit_s, slack_s)
             flex_limit_s = min(flex_limit_s, max(slack_s, forecast.seconds))
         return flex_limit_s
+
+    def _prefill_urgent(self, filling: Filling, stream_limit_s: float) -> float:
+        """In a step of streams, lets in only prompts of live work that can be on time in it and not after it."""
+        forecast = filling.forecast
+        for sequence in filling.step.prefills(LIVE):
+            slack_s = self._plan_for(self._pace.slack_s(sequence.arrived_s))
+            if slack_s >= forecast.seconds + forecast.alone_s(sequence) or not filling.prefill(sequence, min(slack_s, stream_limit_s)):
+                filling.is_parted = True
+                break
+            stream_limit_s = min(stream_limit_s, slack_s)
+        return stream_limit_s
+
+    def _part(self, filling: Filling, live_chunks: int) -> None:
+        """Takes the streams out of a step; where no live prompt is left in it, they wait for flex work alone."""
+        filling.is_parted = True
+        filling.step.withdraw_decodes()
+        chunks = filling.step.batch.prefills
+        self._forecast = Forecast(self.model)
+        for chunk in chunks[:live_chunks]:
+            self._forecast.add_chunk(chunk.start, chunk.count)
+        self._live_s = self._forecast.seconds if live_chunks else 0.0
+        for chunk in chunks[live_chunks:]:
+            self._forecast.add_chunk(chunk.start, chunk.count)
 
 
 def _ranked_lane(sequence: Sequence) -> int:

@@ -29,6 +29,8 @@ class Closed(StrEnum):
     """All rows are taken."""
     TARGET = "target"
     """More would have taken the step past what the latency targets leave."""
+    MIXING = "mixing"
+    """Prompts and streams in one step would have taken longer than in one step each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,12 +11,12 @@ LEAST_CHUNK_TOKENS = 16
 
 
 class Filling:
-    """A step and its forecast, which only ever grow together. `is_cut` is set once something was left out for its time."""
+    """A step and its forecast, which only ever grow together. `is_cut` is set once something was left out for its time, `is_parted` for its kind."""
 
     def __init__(self, step: Step, forecast: Forecast):
         self.step = step
         self.forecast = forecast
-        self.is_cut = False
+        self.is_cut = self.is_parted = False
 
     def decode(self, sequences: list[Sequence], limit_s: float = math.inf) -> None:
         """Puts in the decodes that keep the step within a limit; where not all do, those that were left out longest."""

@@ -14,7 +14,17 @@ class Forecast:
         self.seconds = fixed_s
         self.load = Load()
         self._prefill_s, self._decode_s, self._read_s, self._attend_s = prefill_s, decode_s, read_s, attend_s
-        self._mixed_s, self._chunk_s = mixed_s, chunk_s
+        self._fixed_s, self._mixed_s, self._chunk_s = fixed_s, mixed_s, chunk_s
+
+    @property
+    def mixing_s(self) -> float:
+        """The part that is due to prompts and streams sharing the step."""
+        return self._mixed_s * self.load.prefill_tokens * self.load.decodes
+
+    def alone_s(self, sequence: Sequence) -> float:
+        """Tells what a step of nothing but a sequence's pending tokens takes."""
+        start, count = sequence.computed_tokens, sequence.pending_tokens
+        return self._fixed_s + self._chunk_s + count * self._prefill_s + start * self._read_s + count * (start + count / 2) * self._attend_s
 
     def decodes_s(self, decodes: int, kv_tokens: int) -> float:
         """Tells what so many further decodes cost that read so many tokens together."""

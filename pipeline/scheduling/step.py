@@ -85,6 +85,11 @@ class Step:
         self.tokens_left -= len(sequences)
         return True
 
+    def withdraw_decodes(self) -> None:
+        """Takes all decodes out again: they wait for the next step, and keep the blocks that they got for this one."""
+        self.tokens_left += len(self.batch.decodes)
+        self.batch.decodes.clear()
+
     def prefills(self, lanes: Iterable[Lane] = Lane) -> Iterator[Sequence]:
         """Offers, lane by lane, the running sequences with more than one token to compute, then the waiting ones that find room.
 

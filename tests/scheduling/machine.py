@@ -40,8 +40,8 @@ def adaptive(targets: Targets = Targets(), **options: object) -> Scheduler:  # n
     """A scheduler under the policy that serves, which knows the machine."""
     weights, patience_s = options.pop("weights", {}), options.pop("patience_s", 10.0)
     sizes = {"max_sequences": 16, "token_budget": 256, **options}
-    blocks = sizes.pop("blocks", 2_048)
-    return Scheduler(BlockPool(blocks, 16), **sizes, policy=Adaptive(StepModel.from_json(KNOWN), targets, weights=weights, patience_s=patience_s))
+    blocks, model = sizes.pop("blocks", 2_048), sizes.pop("model", None) or StepModel.from_json(KNOWN)
+    return Scheduler(BlockPool(blocks, 16), **sizes, policy=Adaptive(model, targets, weights=weights, patience_s=patience_s))
 
 
 @dataclass
@@ -52,6 +52,7 @@ class Machine:
     wanted: dict[int, int] = field(default_factory=dict)
     now_s: float = 0.0
     slowness: float = 1.0
+    seconds: tuple[float, ...] = SECONDS
     served_tokens: dict[str, int] = field(default_factory=dict)
     first_s: dict[int, float] = field(default_factory=dict)
     ended_s: dict[int, float] = field(default_factory=dict)
@@ -73,7 +74,7 @@ class Machine:
         """Plans and computes one step."""
         batch = self.scheduler.plan(self.now_s)
         sampled = batch.decodes + [chunk.sequence for chunk in batch.prefills if chunk.samples]
-        measured_s = step_s(Load.of(batch)) * self.slowness
+        measured_s = step_s(Load.of(batch), self.seconds) * self.slowness
         for sequence, tokens in [(s, 1) for s in batch.decodes] + [(c.sequence, c.count) for c in batch.prefills]:
             self.served_tokens[sequence.tenant] = self.served_tokens.get(sequence.tenant, 0) + tokens
         self.tokens += batch.tokens

@@ -10,19 +10,28 @@ from pipeline.scheduling.explanation import Closed
 from pipeline.scheduling.lengths import ENOUGH
 from pipeline.scheduling.pace import Targets, longest_step_s
 from pipeline.scheduling.sequence import Lane, Sequence, State
-from tests.scheduling.machine import Machine, adaptive
+from pipeline.scheduling.step_model import StepModel
+from tests.scheduling.machine import KNOWN, SECONDS, Machine, adaptive, learned
 
 REQUEST = st.tuples(st.integers(1, 60), st.integers(1, 24), st.sampled_from(Lane), st.sampled_from("abc"), st.floats(0, 0.5))
+HINDERED = learned((*SECONDS[:5], 1e-4, SECONDS[6])).to_json()
+"""What is learned of a machine on which a prompt beside streams takes long."""
 TARGETS = st.builds(Targets, ttft_s=st.none() | st.floats(0.001, 1.0), tpot_s=st.none() | st.floats(0.001, 0.2))
 
 
 @settings(max_examples=40)
 @given(
-    requests=st.lists(REQUEST, min_size=1, max_size=20), targets=TARGETS, blocks=st.integers(8, 24), rows=st.integers(1, 6), budget=st.integers(1, 64)
+    requests=st.lists(REQUEST, min_size=1, max_size=20),
+    targets=TARGETS,
+    blocks=st.integers(8, 24),
+    rows=st.integers(1, 6),
+    budget=st.integers(1, 64),
+    known=st.sampled_from([KNOWN, HINDERED]),
 )
-def test_everything_ends_and_no_budget_is_exceeded(requests, targets, blocks, rows, budget):
-    """For any load, targets and sizes: each sequence ends, blocks are conserved, and no step has more tokens or sequences than it may."""
-    machine = Machine(adaptive(targets, blocks=blocks, max_sequences=rows, token_budget=budget, patience_s=0.2))
+def test_everything_ends_and_no_budget_is_exceeded(requests, targets, blocks, rows, budget, known):
+    """For any load, whether prompts and streams share steps or take turns: each ends, blocks are conserved, and no step has more than it may."""
+    sizes = {"blocks": blocks, "max_sequences": rows, "token_budget": budget}
+    machine = Machine(adaptive(targets, **sizes, patience_s=0.2, model=StepModel.from_json(known)))
     coming = sorted(requests, key=lambda request: request[4])
     while coming or machine.scheduler.has_work():
         while coming and coming[0][4] <= machine.now_s:
