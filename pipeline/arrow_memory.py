@@ -6,6 +6,7 @@ beyond that fails at once, and the batch with it.
 """
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -20,6 +21,8 @@ def bound(limit_mib: int = WORKER_MIB) -> bool:
 
     It does not where pyarrow is there already, or was built without mimalloc.
     """
+    if "pyarrow" in sys.modules:
+        return is_bounded(limit_mib)
     reserved = {"MIMALLOC_RESERVE_OS_MEMORY": f"{limit_mib}MiB", "MIMALLOC_DISALLOW_OS_ALLOC": "1", "MIMALLOC_LIMIT_OS_ALLOC": "1"}
     with _environment({_POOL: "mimalloc", **reserved}):
         import pyarrow as pa  # noqa: PLC0415 -- the library reads the variables when it is loaded, and the pool's name when it is first used

@@ -49,6 +49,7 @@ def up(
     if settings.jobs.broker_url.get_secret_value().startswith("memory://"):
         from workers.companion import Companion  # noqa: PLC0415 -- see _serve
 
+        arrow_memory.bound()  # before there is a child: it reads whole datasets, and is not to be bounded like a worker
         with Companion.of(given):
             _serve(settings)
     _serve(settings)

@@ -33,6 +33,7 @@ def test_up_works_on_jobs_and_goes_on_after_it_was_killed(tmp_path: Path):
     wait_for(lambda: commits(out) >= 1)
     children = Path(f"/proc/{first.pid}/task").glob("*/children")
     child = next(int(pid) for path in children for pid in path.read_text().split() if b"celery" in Path(f"/proc/{pid}/cmdline").read_bytes())
+    assert b"MIMALLOC" not in Path(f"/proc/{child}/environ").read_bytes()  # what bounds the worker's Arrow is not for the child
     first.kill()
     first.communicate()
     wait_for(lambda: not Path(f"/proc/{child}").exists() or "State:\tZ" in Path(f"/proc/{child}/status").read_text())
