@@ -96,6 +96,7 @@ class ParquetSink:
         self._bytes += batch.nbytes
         if self._bytes >= ROW_GROUP_BYTES:
             self._flush()
+            pa.default_memory_pool().release_unused()  # blocks of a few megabytes come and go, and libc keeps what lies between them
 
     def close(self) -> None:
         """Writes what is left, and the footer."""
