@@ -95,13 +95,14 @@ def build(
         source=source,
     )
     pool = BlockPool(size.blocks, block_tokens)
-    attention = PagedAttention(shapes, blocks=size.blocks, block_tokens=block_tokens, dtype=network.dtype, device=network.device)
     threads = settings.threads or resources.threads(network.num_parameters(), resources.cores())
     info = reading.describe(network, model, vocabulary=_vocabulary_size(network), context_tokens=size.context_tokens)
     weights_mib = _weights_mib(network)
     proof = verification.Proof(network, vocabulary=info.vocabulary, context_tokens=size.context_tokens, source=source)
     use_threads(threads)  # kernels are compiled for one or for several
     rewritten = rewrite(network, network.dtype, network.device)
+    layers = architecture.survey(network, source)  # of those that are there now
+    attention = PagedAttention(layers, blocks=size.blocks, block_tokens=block_tokens, dtype=network.dtype, device=network.device)
     backbone = find_backbone(network)
     runner = Runner(network, attention, backbone, vocabulary=info.vocabulary, threads=threads)
     packer = Packer(

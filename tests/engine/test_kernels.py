@@ -20,6 +20,8 @@ from pipeline.engine.forms import CannotKeep
 from pipeline.engine.kernels import KERNELS, Kernels
 from pipeline.engine.rewrites.activation import SIGMOIDS
 from pipeline.engine.rewrites.gating import form as gating_form
+from pipeline.engine.rewrites.rotary import Heads
+from pipeline.engine.rewrites.rotation import form as rotation_form
 from pipeline.settings import KernelCompiling
 from tests.engine.named_kernels import NOWHERE, form
 
@@ -215,6 +217,16 @@ def test_a_wrong_gating_kernel_does_not_pass():
     kernel = KERNELS.find(gating_form(is_parallel=False), passes)
     assert SIGMOIDS[0].is_right(kernel)
     assert not SIGMOIDS[0].is_right(lambda *_: None)
+
+
+def test_a_wrong_rotation_kernel_does_not_pass():
+    """The real one does; neither one that forgets the norms, nor one that turns nothing."""
+    heads = Heads(queries=2, keys=1, width=6)
+    kernel = KERNELS.find(rotation_form(is_parallel=False), passes)
+    nothing = np.empty(0, dtype=np.float32)
+    assert heads.is_right(kernel)
+    assert not heads.is_right(lambda *arguments: kernel(*arguments[:3], nothing, nothing, *arguments[5:]))
+    assert not heads.is_right(lambda *_: None)
 
 
 @pytest.mark.parametrize("kind", SIGMOIDS, ids=["swish", "gelu"])

@@ -78,6 +78,12 @@ def answering(attention: Attention) -> Generator[None]:
         del _thread.attention
 
 
+def attend(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, form: Form) -> Tensor:
+    """Has whoever answers this thread compute one layer; see `Attention`."""
+    attention: Attention = _thread.attention
+    return attention.attend(module, query, key, value, form)
+
+
 def _forward(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None = None, **kwargs: Any
 ) -> tuple[Tensor, None]:
@@ -97,8 +103,7 @@ def _forward(
     for name in kwargs.keys() - IGNORED:
         if kwargs[name] is not None:
             raise UnsupportedAttention(f"it passes {name!r} to attention")
-    attention: Attention = _thread.attention
-    return attention.attend(module, query, key, value, form), None
+    return attend(module, query, key, value, form), None
 
 
 AttentionInterface.register(NAME, _forward)

@@ -6,11 +6,12 @@ from torch import Tensor, nn
 
 from pipeline.engine.rewrites.activation import Activation, activations
 from pipeline.engine.rewrites.linear import Packed
+from pipeline.engine.rewrites.rewrite import Rewrite
 
 LINEARS = ("gate_proj", "up_proj", "down_proj")
 
 
-class GatedMlp(nn.Module):  # type: ignore[misc]
+class GatedMlp(Rewrite):
     """In place of a module that has nothing but the three linear layers and an activation."""
 
     def __init__(self, gate: Packed, up: Packed, down: Packed, width: int, activation: Activation):
@@ -24,7 +25,7 @@ class GatedMlp(nn.Module):  # type: ignore[misc]
         return self._down(self._activation(self._gate, self._up, rows))
 
 
-def gated(module: nn.Module) -> Iterator[nn.Module]:
+def gated(module: nn.Module) -> Iterator[Rewrite]:
     """Offers one for each activation."""
     linears = [getattr(module, name, None) for name in LINEARS]
     others = [child for name, child in module.named_children() if name not in LINEARS]

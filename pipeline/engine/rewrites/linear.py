@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from pipeline.engine.rewrites.rewrite import Rewrite
+
 PRIMITIVES = "128"
 """Products of different sizes that oneDNN keeps prepared, half a MiB each; it would keep 1,024, and every step has another number of rows."""
 for _variable in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):  # torch's own cache and the library's; read at the first product
@@ -24,14 +26,16 @@ class Packed:
     """One packed weight with its bias.
 
     Args:
-        linear: Where they come from.
+        linears: Where they come from. What several make of a row lies side by side; all have a bias, or none.
     """
 
     __slots__ = ("bias", "weight")
 
-    def __init__(self, linear: nn.Linear):
-        self.weight: Tensor = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), None)  # noqa: SLF001
-        self.bias: Tensor | None = linear.bias
+    def __init__(self, *linears: nn.Linear):
+        weight = torch.cat([linear.weight.detach() for linear in linears]) if len(linears) > 1 else linears[0].weight.detach()
+        self.weight: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, None)  # noqa: SLF001
+        biases = [linear.bias for linear in linears if linear.bias is not None]
+        self.bias: Tensor | None = torch.cat(biases) if len(biases) > 1 else (biases or [None])[0]
 
     def __call__(self, rows: Tensor, then: str = "none", how: str = "") -> Tensor:
         """Multiplies, and applies the elementwise function `then` of oneDNN's to what comes of it."""
@@ -44,20 +48,15 @@ class Packed:
         return result
 
 
-class PackedLinear(nn.Module):  # type: ignore[misc]
+class PackedLinear(Rewrite):
     """In place of an `nn.Linear`."""
 
     def __init__(self, linear: nn.Linear):
         super().__init__()
-        self.in_features: int = linear.in_features
+        self.width = self.in_features = int(linear.in_features)
         self.out_features: int = linear.out_features
         self._dtype = linear.weight.dtype
         self._packed = Packed(linear)
-
-    @property
-    def width(self) -> int:
-        """Numbers in a row of its input."""
-        return self.in_features
 
     @property
     def bias(self) -> Tensor | None:
@@ -74,7 +73,7 @@ class PackedLinear(nn.Module):  # type: ignore[misc]
         return self._packed(rows)
 
 
-def packed(module: nn.Module) -> Iterator[nn.Module]:
+def packed(module: nn.Module) -> Iterator[Rewrite]:
     """Offers a packed linear layer for a plain one; not for a subclass, whose forward may do more."""
     if type(module) is nn.Linear:
         yield PackedLinear(module)

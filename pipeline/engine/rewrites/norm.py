@@ -5,8 +5,10 @@ from collections.abc import Iterator
 import torch.nn.functional as F  # noqa: N812 -- torch's own convention
 from torch import Tensor, nn
 
+from pipeline.engine.rewrites.rewrite import Rewrite
 
-class RmsNorm(nn.Module):  # type: ignore[misc]
+
+class RmsNorm(Rewrite):
     """In place of a module that has nothing but a weight."""
 
     def __init__(self, weight: Tensor, epsilon: float):
@@ -20,7 +22,7 @@ class RmsNorm(nn.Module):  # type: ignore[misc]
         return F.rms_norm(rows, (self.width,), self.weight, self.variance_epsilon)
 
 
-def norms(module: nn.Module) -> Iterator[nn.Module]:
+def norms(module: nn.Module) -> Iterator[Rewrite]:
     """Offers two: some models keep the weight less one."""
     epsilon = getattr(module, "variance_epsilon", getattr(module, "eps", None))
     weight = getattr(module, "weight", None)

@@ -3,20 +3,16 @@
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-import structlog
 import torch
 from torch import nn
 
-from pipeline.engine.rewrites.closeness import are_close
 from pipeline.engine.rewrites.gated import gated
 from pipeline.engine.rewrites.linear import can_pack, packed
 from pipeline.engine.rewrites.norm import norms
+from pipeline.engine.rewrites.rewrite import Rewrite, agrees
+from pipeline.engine.rewrites.rotary import rotary
 
-log = structlog.get_logger(__name__)
-
-ROWS = 7
-
-OFFERS: tuple[Callable[[nn.Module], Iterator[nn.Module]], ...] = (gated, packed, norms)
+OFFERS: tuple[Callable[[nn.Module], Iterator[Rewrite]], ...] = (rotary, gated, packed, norms)
 
 
 def rewrite(network: nn.Module, dtype: torch.dtype, device: torch.device) -> Counter[str]:
@@ -46,7 +42,7 @@ def _rewrite_children(parent: nn.Module, dtype: torch.dtype, counts: Counter[str
             _rewrite_children(child, dtype, counts, seen)
 
 
-def _substitute(module: nn.Module, dtype: torch.dtype) -> nn.Module | None:
+def _substitute(module: nn.Module, dtype: torch.dtype) -> Rewrite | None:
     """The first of what is offered that agrees with the module."""
     if "forward" in vars(module) or module._forward_hooks or module._forward_pre_hooks:  # noqa: SLF001 -- there is no public way to ask
         return None  # somebody else has changed what it does
@@ -55,17 +51,3 @@ def _substitute(module: nn.Module, dtype: torch.dtype) -> nn.Module | None:
             if agrees(module, candidate, dtype):
                 return candidate
     return None
-
-
-def agrees(module: nn.Module, candidate: nn.Module, dtype: torch.dtype) -> bool:
-    """Tells whether two modules compute the same from random rows of `candidate.width` numbers, small ones and large ones."""
-    width: int = candidate.width
-    rows = torch.randn(1, ROWS, width, generator=torch.Generator().manual_seed(0))
-    rows = (rows * torch.logspace(-3, 1, ROWS)[:, None]).to(dtype)
-    expected = module(rows)
-    try:
-        got = candidate(rows)
-    except RuntimeError as error:
-        log.debug("a rewrite does not run here", rewrite=type(candidate).__name__, error=str(error).splitlines()[0][:200])
-        return False
-    return are_close(got, expected)
