@@ -25,8 +25,7 @@ from pipeline.models import TINY
 
 PEERS = Path(".cache/peers/embeddings/bin/python")
 EXIT_TERMINATED = 143
-SHARD_ROWS = 128
-ROWS = {"embed": 384, "generate": 384, "jobs": 384}
+ROWS = {"embed": 192, "generate": 128, "jobs": 256}
 ENCODE_BATCHES, ENCODE_DEFAULT = (8, 16, 32, 64), 32
 PIPELINE_BATCHES = (8, 32, 64)
 STATIC_BATCH = 16
@@ -68,7 +67,7 @@ def _names(text: str) -> list[str]:
 
 def _embed(arguments: argparse.Namespace, folder: Path, stack: ExitStack) -> Trial:
     model = get_model_path()
-    trial = Trial(inputs.texts, comparing.check_embeddings, Score("embed", model, environment(folder, SHARD_ROWS)), folder)
+    trial = Trial(inputs.texts, comparing.check_embeddings, Score("embed", model, environment(folder)), folder)
     start = _starter(trial, arguments, model, stack)
     encode = start("encode", "encode", arguments.peer, ENCODE_BATCHES, ENCODE_DEFAULT)
     mapped = start("datasets.map", "mapping", arguments.peer, (ENCODE_DEFAULT,), ENCODE_DEFAULT)
@@ -77,7 +76,7 @@ def _embed(arguments: argparse.Namespace, folder: Path, stack: ExitStack) -> Tri
 
 
 def _generate(arguments: argparse.Namespace, folder: Path, stack: ExitStack) -> Trial:
-    trial = Trial(inputs.prompts, comparing.check_texts, Score("generate", TINY, environment(folder, SHARD_ROWS)), folder)
+    trial = Trial(inputs.prompts, comparing.check_texts, Score("generate", TINY, environment(folder)), folder)
     start = _starter(trial, arguments, TINY, stack)
     pipelined = start("pipeline", "pipelined", Path(sys.executable), PIPELINE_BATCHES, None)
     static = start("generate", "static", Path(sys.executable), (STATIC_BATCH,), STATIC_BATCH)
@@ -86,9 +85,9 @@ def _generate(arguments: argparse.Namespace, folder: Path, stack: ExitStack) -> 
 
 
 def _jobs(arguments: argparse.Namespace, folder: Path, stack: ExitStack) -> Trial:
-    alone = environment(folder / "score", SHARD_ROWS)
+    alone = environment(folder / "score")
     trial = Trial(inputs.prompts, comparing.check_texts, Score("generate", TINY, alone), folder)
-    running = stack.enter_context(jobs.services(TINY, environment(folder / "data", SHARD_ROWS), folder))
+    running = stack.enter_context(jobs.services(TINY, environment(folder / "data"), folder))
     trial.run([Family({BACKGROUND: running}, BACKGROUND)], arguments.rows or ROWS["jobs"], arguments.rounds)
     return trial
 

@@ -34,7 +34,7 @@ class Jobs:
         folder = Folder(out)
         before_s, started_s = self._cpu_s(), time.perf_counter()
         command = [str(PENSTOCK), "jobs", "submit", *options("generate", self.model, source, out)]
-        submitting = run(command, self.environment, out.with_suffix(".log"))
+        submitting = run(command, self.environment, out.with_name(f"{out.name}.log"))
         _wait(folder.manifest_file.exists, JOB_S, "the job did not end")
         wall_s, scoring_cpu_s = time.perf_counter() - started_s, self._cpu_s() - before_s
         return Ran(

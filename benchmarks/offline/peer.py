@@ -86,7 +86,7 @@ class Batched:
 
     def run(self, source: Path, out: Path) -> Ran:
         """Does one file."""
-        out = out.with_suffix(".parquet")
+        out = out.with_name(f"{out.name}.parquet")
         took = self.peer.ask(source=str(source), out=str(out), batch=self.batch)
         return Ran(
             scoring_s=took["wall_s"],

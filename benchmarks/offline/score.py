@@ -28,11 +28,11 @@ def options(task: str, model: Path, source: Path, out: Path) -> list[str]:
     return [*job, "--model", f"model={model}", "--dtype", "float32"]
 
 
-def environment(data_dir: Path, shard_rows: int, more: Mapping[str, str] | None = None) -> dict[str, str]:
+def environment(data_dir: Path) -> dict[str, str]:
     """Nothing of whoever runs the benchmark, but what is said here; kernels are there before a row is, as in the steady state."""
     inherited = {name: value for name, value in os.environ.items() if name not in LEFT_OUT and not name.startswith("PENSTOCK_")}
-    own = {"PENSTOCK_DATA_DIR": str(data_dir), "PENSTOCK_OFFLINE__SHARD_ROWS": str(shard_rows), "PENSTOCK_ENGINE__COMPILE": "before"}
-    return inherited | {"HF_HUB_OFFLINE": "1", "PENSTOCK_LOG__LEVEL": "WARNING"} | own | dict(more or {})
+    own = {"PENSTOCK_DATA_DIR": str(data_dir), "PENSTOCK_ENGINE__COMPILE": "before", "PENSTOCK_LOG__LEVEL": "WARNING"}
+    return inherited | {"HF_HUB_OFFLINE": "1"} | own
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Score:
         folder = Folder(out)
         marks = (lambda: any(folder.journal.glob("*.lock")), folder.manifest_file.exists)
         command = [str(PENSTOCK), "score", *options(self.task, self.model, source, out)]
-        spent = run(command, self.environment, out.with_suffix(".log"), marks)
+        spent = run(command, self.environment, out.with_name(f"{out.name}.log"), marks)
         manifest = ended(folder)
         return Ran(
             scoring_s=scoring_s(folder),

@@ -14,7 +14,7 @@ from benchmarks.offline.table import Turns, Work
 OURS = "penstock score"
 WARM_UP = -1
 """The round before the first: kernels are compiled, files are in memory, and its times do not count."""
-WARM_UP_ROWS = 64
+WARM_UP_ROWS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,30 +44,38 @@ class Trial:
     turns: dict[str, Turns] = field(default_factory=lambda: {OURS: Turns()})
 
     def run(self, families: Sequence[Family], rows: int, rounds: int) -> None:
-        """Takes all turns: in the first round all of them, then of each family the default and the best.
+        """Takes all turns: in the first round all of them, then of each family the default and the best. A peer that fails is not tried again.
 
         Raises:
             Failed: Ours fails, or somebody's results differ from ours.
         """
+        contenders = {OURS: self.ours} | {name: one for family in families for name, one in family.contenders.items()}
         source = inputs.write(self.texts(WARM_UP), WARM_UP_ROWS, self.folder / "warm-up.parquet")
-        for name, contender in {OURS: self.ours, **{name: one for family in families for name, one in list(family.contenders.items())[:1]}}.items():
-            self._turn(name, contender, source)
+        for name in [OURS, *(next(iter(family.contenders)) for family in families if family.contenders)]:
+            self._turn(name, contenders[name], source)
         for number in range(rounds):
             source = inputs.write(self.texts(number), rows, self.folder / f"{number}.parquet")
-            contenders: dict[str, Contender] = {OURS: self.ours}
-            for family in families:
-                contenders |= {name: family.contenders[name] for name in (family.contenders if not number else self._chosen(family))}
-            order = list(contenders)
+            order = [OURS, *(name for family in families for name in (self._chosen(family) if number else family.contenders))]
             shift = number % len(order)
             ran = {name: self._turn(name, contenders[name], source) for name in order[shift:] + order[:shift]}
-            self._judge(number, ran)
+            self._judge(number, {name: one for name, one in ran.items() if one is not None})
 
     def _chosen(self, family: Family) -> list[str]:
-        best = min(family.contenders, key=lambda name: self.turns[name].best_s())
-        return [name for name in family.contenders if name in {best, family.default}]
+        running = [name for name in family.contenders if self.turns[name].reason is None]
+        best = min(running, key=lambda name: self.turns[name].best_s(), default=None)
+        return [name for name in running if name in {best, family.default}]
 
-    def _turn(self, name: str, contender: Contender, source: Path) -> Ran:
-        ran = contender.run(source, self.folder / f"{source.stem}-{name.replace(' ', '-')}")
+    def _turn(self, name: str, contender: Contender, source: Path) -> Ran | None:
+        turns = self.turns.setdefault(name, Turns())
+        if turns.reason is not None:
+            return None
+        try:
+            ran = contender.run(source, self.folder / f"{source.stem}-{name.replace(' ', '-')}")
+        except Failed as failed:
+            if name == OURS:
+                raise
+            turns.reason = str(failed)
+            return None
         print(f"{source.stem}, {name}: {ran.scoring_s:.1f} s, processors {ran.scoring_cpu_s:.1f} s", file=sys.stderr, flush=True)
         return ran
 
@@ -82,6 +90,6 @@ class Trial:
                 self.check(ours, comparing.read(one.results))
             except Failed as difference:
                 raise Failed(f"{name}: {difference}") from None
-            self.turns.setdefault(name, Turns()).by_round[number] = one
+            self.turns[name].by_round[number] = one
         for path in self.folder.glob(f"{number}-*"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -37,6 +37,13 @@ class Scripted:
         return replace(ran(self.seconds[self.turns - 1], out / "data.parquet"), tokens=2 * len(rows))
 
 
+class Absent:
+    """Cannot run here."""
+
+    def run(self, source: Path, out: Path) -> Ran:
+        raise Failed("not for this machine")
+
+
 def trial(folder: Path, ours: Scripted) -> Trial:
     """A trial over words."""
     return Trial(inputs.texts, comparing.check_texts, ours, folder)
@@ -112,6 +119,14 @@ def test_the_first_round_tries_all_sizes_and_later_ones_the_default_and_the_best
     }
     assert [work.tokens for work in tried.works] == [8, 8, 8]
     assert table(tried.works, tried.turns, OURS)[-1]["ours"] == 2.0
+
+
+def test_a_peer_that_fails_is_listed_with_its_reason(tmp_path: Path):
+    """The others go on."""
+    tried = trial(tmp_path, Scripted([1.0] * 3))
+    tried.run([Family({"away": Absent()}), Family({})], rows=4, rounds=2)
+    ours, away = table(tried.works, tried.turns, OURS)
+    assert (ours["rounds"], away["rounds"], away["reason"]) == (2, 0, "not for this machine")
 
 
 def test_a_contender_with_other_results_ends_the_trial(tmp_path: Path):
