@@ -8,8 +8,7 @@ from functools import partial
 from itertools import count
 from operator import attrgetter
 
-import structlog
-
+from pipeline.accounting import count_end, count_tokens, tell_end
 from pipeline.candidate import Candidate
 from pipeline.delivery.answer import FlushRule, answer_for
 from pipeline.delivery.assignments import Assignments
@@ -19,16 +18,14 @@ from pipeline.delivery.routes import Routes
 from pipeline.engine.base import RequestKey, StepOutput
 from pipeline.first_tokens import FirstTokens
 from pipeline.quota.quotas import Quotas, Reservation
+from pipeline.refusals import Refusals
 from pipeline.response_cache import Recording, ResponseCache, Stored
 from pipeline.telemetry import Metrics
 from pipeline.transport.base import Partition, Record, TransportError
-from schemas.codec import Refusal, ResultLine, encode_event, encode_result, error_event
-from schemas.dead_letter import DeadLetter, encode_dead_letter
+from schemas.codec import Refusal
 from schemas.errors import Cancelled, DeadlineExceeded, EngineError, PenstockError
 from schemas.events import Usage
-from schemas.record import Encoded, Origin, ReplyAddress
-
-log = structlog.get_logger(__name__)
+from schemas.record import Origin
 
 WIDENING = 8.0
 """How many intervals longer tokens wait when the log is as far behind as it may be."""
@@ -57,10 +54,15 @@ class Answers:
     attempts: int
     cache: ResponseCache | None = None
     clock_s: Callable[[], float] = time.monotonic
+    refusals: Refusals = field(init=False)
     _keys: Iterator[int] = field(default_factory=count)
     _talking: dict[RequestKey, InFlight] = field(default_factory=dict)
     """Those with tokens that no event has carried yet."""
     _flushed_s: float = -math.inf
+
+    def __post_init__(self) -> None:
+        """Shares what it writes with."""
+        self.refusals = Refusals(routes=self.routes, outbox=self.outbox, metrics=self.metrics)
 
     def admit(self, candidate: Candidate, reservation: Reservation, deadline_s: float | None) -> None:
         """Opens the answer and queues the job."""
@@ -85,20 +87,7 @@ class Answers:
 
     def refuse(self, refusal: Refusal, record: Record, tenant: str) -> None:
         """Answers a request that never begins, and keeps its record where it is dead."""
-        error, reply, origin = refusal.error, refusal.reply, refusal.origin
-
-        def settled(_: int = 0) -> None:
-            self._count(error.code)
-            log.info("request_refused", origin=str(origin), code=error.code, param=error.param)
-            self._offset_done(origin)
-
-        channel = Channel(on_refused=lambda fault: self._unanswerable(origin, fault, settled))
-        is_readable = reply.custom_id is not None or reply.correlation_id is not None
-        if refusal.dead_letter or not is_readable:
-            self._post_dead_letter(channel, record, error, origin, attempts=1, on_landed=None if is_readable else settled)
-        if is_readable:
-            route = self.routes.fallback(reply, tenant, self.outbox.producer)
-            self._post(channel, route.partition, _refusal_record(error, reply, origin, self.epoch(record.partition)), settled)
+        self.refusals.refuse(refusal, record, tenant, self.epoch(record.partition), partial(self._offset_done, refusal.origin))
 
     def take(self, output: StepOutput, now_s: float) -> None:
         """Adds the output of one step to its answer, and ends it with its last choice."""
@@ -109,7 +98,7 @@ class Answers:
             self._try_again(inflight, output.error, now_s)
             return
         if output.token_ids or output.text:
-            self._clock_tokens(inflight, len(output.token_ids), now_s)
+            count_tokens(self.metrics, inflight, len(output.token_ids), now_s)
         inflight.answer.take(output)
         if inflight.recording is not None:
             inflight.recording.take(output)
@@ -202,14 +191,6 @@ class Answers:
         answer.open()
         return inflight
 
-    def _clock_tokens(self, inflight: InFlight, tokens: int, now_s: float) -> None:
-        if inflight.first_token_s is None:
-            inflight.first_token_s = now_s
-            self.metrics.time_to_first_token.labels(inflight.request.model).observe(now_s - inflight.admitted_s)
-        inflight.last_token_s = now_s
-        inflight.output_tokens += tokens
-        self.metrics.generation_tokens.inc(tokens)
-
     def _try_again(self, inflight: InFlight, error: PenstockError, now_s: float) -> None:
         if isinstance(error, EngineError) and inflight.attempts < self.attempts:
             inflight.attempts += 1
@@ -226,9 +207,7 @@ class Answers:
     def _end(self, inflight: InFlight, last: StepOutput, now_s: float) -> None:
         usage = last.usage or Usage(prompt_tokens=inflight.job.prompt_tokens, completion_tokens=inflight.output_tokens)
         inflight.output_tokens = usage.completion_tokens
-        self.metrics.request_duration.labels(inflight.request.model).observe(now_s - inflight.admitted_s)
-        if inflight.output_tokens > 1 and inflight.first_token_s is not None:
-            self.metrics.time_per_output_token.labels(inflight.request.model).observe((now_s - inflight.first_token_s) / (inflight.output_tokens - 1))
+        count_end(self.metrics, inflight, now_s)
         self._close(inflight, str(last.finish_reason), usage)
         self._keep(inflight, usage, now_s)
         inflight.answer.end(usage)
@@ -241,22 +220,9 @@ class Answers:
     def _close(self, inflight: InFlight, outcome: str, usage: Usage | None = None) -> None:
         inflight.outcome = outcome
         self._talking.pop(inflight.key, None)
-        self._count(outcome)
         now_s = self.clock_s()
         self._settle(inflight, usage, now_s)
-        log.info(
-            "request_finished",
-            origin=str(inflight.request.origin),
-            model=inflight.request.model,
-            lane=inflight.lane.name.lower(),
-            outcome=outcome,
-            prompt_tokens=inflight.job.prompt_tokens,
-            output_tokens=inflight.output_tokens,
-            ttft_ms=None if inflight.first_token_s is None else round((inflight.first_token_s - inflight.admitted_s) * 1e3, 1),
-            duration_ms=round((now_s - inflight.admitted_s) * 1e3, 1),
-            attempts=inflight.attempts,
-            is_cached=usage is not None and usage.is_cached,
-        )
+        tell_end(self.metrics, inflight, outcome, now_s, is_cached=usage is not None and usage.is_cached)
 
     def _settle(self, inflight: InFlight, usage: Usage | None, now_s: float) -> None:
         """Tells the tenant's rate what was used. A request that failed before its first token used nothing."""
@@ -293,36 +259,9 @@ class Answers:
         if not inflight.has_ended:
             inflight.engine.cancel(key)
             self._close(inflight, EngineError.code)
-        inflight.channel = Channel(on_refused=lambda again: self._unanswerable(inflight.request.origin, again, lambda: self._settled(key)))
+        inflight.channel = Channel(on_refused=lambda again: self.refusals.give_up(inflight.request.origin, again, lambda: self._settled(key)))
         error = EngineError(f"the reply topic refuses the answer: {type(fault).__name__}")
         self._dead_letter(inflight, error, on_landed=lambda _: self._settled(key))
 
-    def _unanswerable(self, origin: Origin, fault: TransportError, settled: Callable[[], None]) -> None:
-        log.error("dead_letter_refused", origin=str(origin), error=type(fault).__name__, detail=str(fault))
-        settled()
-
     def _dead_letter(self, inflight: InFlight, error: PenstockError, on_landed: Callable[[int], None] | None = None) -> None:
-        self._post_dead_letter(inflight.channel, inflight.record, error, inflight.request.origin, attempts=inflight.attempts, on_landed=on_landed)
-
-    def _post_dead_letter(
-        self, channel: Channel, record: Record, error: PenstockError, origin: Origin, *, attempts: int, on_landed: Callable[[int], None] | None
-    ) -> None:
-        letter = DeadLetter.of(error, origin, attempts=attempts, failed_at_ms=time.time_ns() // 1_000_000)
-        self.metrics.dead_letters.labels(error.code).inc()
-        self._post(channel, self.routes.dead_letters(), encode_dead_letter(record.key, record.value, record.headers, letter), on_landed)
-
-    def _post(self, channel: Channel, partition: Partition, record: Encoded, on_landed: Callable[[int], None] | None) -> None:
-        self.outbox.post(channel, partition, record, on_landed)
-
-    def _count(self, outcome: str) -> None:
-        self.metrics.requests.labels(outcome).inc()
-
-
-def _refusal_record(error: PenstockError, reply: ReplyAddress, origin: Origin, epoch: int) -> Encoded:
-    name = reply.custom_id or reply.correlation_id or ""
-    if reply.stream:
-        return encode_event(error_event(error), custom_id=name, correlation_id=reply.correlation_id)
-    line = ResultLine.refused(
-        error, line_id=f"batch_req_{origin}", custom_id=reply.custom_id, request_id=str(origin), origin=str(origin), attempt=epoch
-    )
-    return encode_result(line, correlation_id=reply.correlation_id)
+        self.refusals.bury(inflight.channel, inflight.record, error, inflight.request.origin, attempts=inflight.attempts, on_landed=on_landed)
