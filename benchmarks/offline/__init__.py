@@ -8,7 +8,7 @@ batch by batch in input order. generate: beside transformers' text-generation pi
 batches of 16 with `generate`. jobs: `penstock jobs submit` (Redis, Celery, the door of a running worker) beside `penstock score`.
 
 Everybody reads the same Parquet file and writes one with all its columns and the results, in float32. Results are held against one
-another: a contender whose embeddings or texts differ fails the benchmark. Generation is greedy, and ends where the model ends it: the
+another: where embeddings or texts differ, the benchmark fails in the end. Generation is greedy, and ends where the model ends it: the
 shipped one answers questions in a few tokens and tells stories in hundreds, so outputs are of mixed lengths by themselves, and all
 contenders have to make the same tokens. Every round has rows of its own, and the order turns from round to round.
 

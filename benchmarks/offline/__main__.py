@@ -37,7 +37,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))  # so that the processes end with this one
     arguments = _arguments()
     tasks: dict[str, Callable[[argparse.Namespace, Path, ExitStack], Trial]] = {"embed": _embed, "generate": _generate, "jobs": _jobs}
-    found = {}
+    found, differences = {}, []
     for name in arguments.tasks:
         with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
             try:
@@ -45,7 +45,10 @@ def main() -> None:
             except Failed as failed:
                 sys.exit(f"{name}: {failed}")
         found[name] = _publish(name, trial)
+        differences += [f"{name}, {difference}" for difference in trial.differences]
     write("offline", {"rounds": arguments.rounds, "threads": arguments.threads, "tasks": found})
+    if differences:
+        sys.exit("\n".join(differences))
 
 
 def _arguments() -> argparse.Namespace:
@@ -109,7 +112,7 @@ def _starter(trial: Trial, arguments: argparse.Namespace, model: Path, stack: Ex
 def _publish(name: str, trial: Trial) -> Mapping[str, Any]:
     rows = table(trial.works, trial.turns, OURS)
     work = trial.works[0]
-    show(f"{name}: {work.rows} rows, {work.tokens:,} tokens, float32, the same results from all; ratios are of scoring, ours over theirs", rows)
+    show(f"{name}: {work.rows} rows, {work.tokens:,} tokens, float32; ratios are of scoring, ours over theirs", rows)
     measured = {who: [asdict(ran) | {"results": None} for ran in turns.by_round.values()] for who, turns in trial.turns.items()}
     return {"work": [asdict(one) for one in trial.works], "rows": rows, "turns": measured}
 

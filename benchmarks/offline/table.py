@@ -45,7 +45,7 @@ def _row(name: str, works: Sequence[Work], turns: Turns, ours: Turns) -> dict[st
         "what": name,
         "rows/s": middle([works[number].rows / ran.scoring_s for number, ran in rounds]),
         "tokens/s": middle([works[number].tokens / ran.scoring_s for number, ran in rounds]),
-        "score s": middle([ran.scoring_s for _, ran in rounds]),
+        "scoring s": middle([ran.scoring_s for _, ran in rounds]),
         "cpu s": middle([ran.scoring_cpu_s for _, ran in rounds]),
         "process s": middle([ran.process_s for _, ran in rounds]),
         "process cpu s": middle([ran.process_cpu_s for _, ran in rounds]),

@@ -27,7 +27,7 @@ class Family:
 
 @dataclass(slots=True)
 class Trial:
-    """All turns of one task.
+    """All turns of one task. `differences` tell whose results were not ours; their times say nothing.
 
     Args:
         texts: Makes the rows of a round.
@@ -41,13 +41,14 @@ class Trial:
     ours: Contender
     folder: Path
     works: list[Work] = field(default_factory=list)
+    differences: list[str] = field(default_factory=list)
     turns: dict[str, Turns] = field(default_factory=lambda: {OURS: Turns()})
 
     def run(self, families: Sequence[Family], rows: int, rounds: int) -> None:
         """Takes all turns: in the first round all of them, then of each family the default and the best. A peer that fails is not tried again.
 
         Raises:
-            Failed: Ours fails, or somebody's results differ from ours.
+            Failed: Ours fails.
         """
         contenders = {OURS: self.ours} | {name: one for family in families for name, one in family.contenders.items()}
         source = inputs.write(self.texts(WARM_UP), WARM_UP_ROWS, self.folder / "warm-up.parquet")
@@ -80,7 +81,7 @@ class Trial:
         return ran
 
     def _judge(self, number: int, ran: Mapping[str, Ran]) -> None:
-        """Notes a round, once all its results are known to be the same."""
+        """Notes the turns of those whose results are the same as ours."""
         ours = comparing.read(ran[OURS].results)
         tokens = ran[OURS].tokens
         assert tokens is not None
@@ -89,7 +90,9 @@ class Trial:
             try:
                 self.check(ours, comparing.read(one.results))
             except Failed as difference:
-                raise Failed(f"{name}: {difference}") from None
-            self.turns[name].by_round[number] = one
+                self.turns[name].reason = str(difference)
+                self.differences.append(f"{name}: {difference}")
+            else:
+                self.turns[name].by_round[number] = one
         for path in self.folder.glob(f"{number}-*"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
