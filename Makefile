@@ -21,7 +21,7 @@ help: ## List the targets
 setup: venv broker ## Bring everything for development: .venv, Java, Kafka's jars, kcat
 
 .PHONY: demo
-demo: venv ## Show the main job: prompts streaming side by side from the model that ships
+demo: venv ## Show the main jobs: prompts streaming side by side from the model that ships, and a small dataset scored
 	@$(BIN)/penstock demo
 
 .PHONY: test

@@ -14,6 +14,7 @@ from prometheus_client import generate_latest
 from rich.console import Console
 
 from pipeline.cli.demo import views
+from pipeline.cli.demo.dataset import SENTENCES, Scored, texts
 from pipeline.cli.demo.figures import Batches, percentile, read_batches, read_running, summarise
 from pipeline.cli.demo.lanes import Lane, Run
 from pipeline.cli.demo.prompts import pick
@@ -54,6 +55,14 @@ def test_a_percentile_is_a_value_that_enough_do_not_exceed(values: list[float], 
     smaller = sum(value < found for value in values) / len(values) * 100
     assert found in values
     assert smaller < percent <= share + 1e-9
+
+
+def test_the_dataset_is_shown_by_its_extremes():
+    """The likeliest text, the least likely one, and where all of them lie."""
+    scored = Scored(rows=3, folder=Path("here"), texts=((4.25, "known"), (9.0, "between"), (1234.5, "strange")))
+    _, known, strange, rows = views.ranking(scored).splitlines()
+    assert (known.split(), strange.split()) == (["perplexity", "4.2:", "known"], ["perplexity", "1,234.5:", "strange"])
+    assert rows == "rows: here/data-*.jsonl"
 
 
 def test_prompts_are_enough_for_any_number():
@@ -123,9 +132,9 @@ def test_a_card_that_is_torn_or_of_a_dead_process_is_passed_over(tmp_path: Path)
 
 @pytest.fixture
 def demo_environment(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """An environment whose temporary folder is the test's, so that what is left behind shows."""
+    """An environment whose temporary folder is the test's, so that what is left behind shows: nothing but rows that were scored."""
     yield os.environ | {"TMPDIR": str(tmp_path), "OMP_NUM_THREADS": "2"}
-    assert list(tmp_path.glob("penstock-*")) == []
+    assert {path.name.rpartition("-")[0] for path in tmp_path.glob("penstock-*")} <= {"penstock-rows"}
 
 
 def run_demo(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -136,7 +145,7 @@ def run_demo(environment: dict[str, str], *arguments: str) -> subprocess.Complet
 @pytest.mark.integration
 @pytest.mark.timeout(DEMO_S)
 def test_the_demo_streams_and_measures(demo_environment: dict[str, str]):
-    """A real worker serves several streams together; the summary says so; nothing is left behind."""
+    """A real worker serves several streams together, then a dataset; the summary says so, and where the rows are."""
     done = run_demo(demo_environment, "--prompts", "8", "--max-tokens", "24", "--json")
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout)
@@ -144,6 +153,16 @@ def test_the_demo_streams_and_measures(demo_environment: dict[str, str]):
     assert 8 <= figures["output_tokens"] <= 8 * 24
     assert 1.0 < figures["batch_mean"] <= 8.0
     assert figures["ttft_p50_ms"] <= figures["ttft_p95_ms"]
+    rows = [json.loads(line) for file in Path(figures["scored_rows_in"]).glob("data-*.jsonl") for line in file.read_text().splitlines()]
+    assert [row["text"] for row in rows] == texts()
+    assert figures["scored_rows"] == len(rows)
+    perplexities = [row["perplexity"] for row in rows]
+    assert sum(perplexities[::2]) < sum(perplexities[1::2])
+
+
+def demo_folder(line: str) -> Path:
+    """Where the last line of the demo says that the rows are."""
+    return Path(line.removeprefix("rows: ")).parent
 
 
 @pytest.mark.integration
@@ -152,9 +171,13 @@ def test_the_demo_shows_its_streams(demo_environment: dict[str, str]):
     """Without a terminal every line begins with its request, and all requests are there."""
     done = run_demo(demo_environment, "--prompts", "3", "--max-tokens", "24")
     assert done.returncode == 0, done.stderr
-    *lines, streams, first_token, batches = done.stdout.splitlines()
+    *lines, streams, first_token, batches, scored, known, strange, rows = done.stdout.splitlines()
     assert {line.split("]")[0] for line in lines} == {"[1", "[2", "[3"}
     assert (streams.startswith("3 streams"), first_token.startswith("time to first token"), batches.startswith("sequences in a step")) == (True,) * 3
+    assert scored.startswith(f"{len(texts())} texts scored")
+    assert known.split(": ")[1] in SENTENCES
+    assert strange.split(": ")[1] not in SENTENCES
+    assert list(demo_folder(rows).glob("data-*.jsonl"))
 
 
 @pytest.mark.integration

@@ -8,11 +8,12 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.console import complain, is_terminal, say, write_json, write_line
+from pipeline.cli.demo.dataset import Scored, score
 from pipeline.cli.demo.figures import Figures, read_batches, read_running, summarise
 from pipeline.cli.demo.lanes import Lane, Run
 from pipeline.cli.demo.process import DemoFailed, DemoWorker
 from pipeline.cli.demo.prompts import pick
-from pipeline.cli.demo.views import Lines, panels, summary
+from pipeline.cli.demo.views import Lines, panels, ranking, summary
 from pipeline.cli.exits import EXIT_ERROR
 from pipeline.cli.options import Json
 from pipeline.cli.worker_card import WorkerCard
@@ -28,9 +29,9 @@ def demo(
     max_tokens: Annotated[int, typer.Option(min=1, max=512, help="Longest answer.")] = 160,
     as_json: Json = False,
 ) -> None:
-    """Start a worker with the small model that ships, and watch prompts stream side by side.
+    """Start a worker with the small model that ships, watch prompts stream side by side, and score a small dataset.
 
-    It needs no broker and no network: the log is a file in a temporary folder, which goes when the demo ends.
+    It needs no broker and no network: the log is a file in a temporary folder, which goes when the demo ends. The dataset's rows stay.
     """
     lanes = [Lane(number=number, prompt=prompt) for number, prompt in enumerate(pick(prompts), 1)]
     try:
@@ -39,11 +40,13 @@ def demo(
             card = worker.wait_ready()
             _perform(Run(lanes=lanes, max_tokens=max_tokens), worker, card, is_shown=not as_json)
             figures = summarise(lanes, read_batches(card.metrics()))
+            say("Scoring a small dataset on the same worker, with penstock score.")
+            scored = score(worker)
             worker.stop()
     except DemoFailed as error:
         complain(str(error))
         raise typer.Exit(EXIT_ERROR) from None
-    _report(figures, as_json=as_json)
+    _report(figures, scored, as_json=as_json)
 
 
 def _perform(run: Run, worker: DemoWorker, card: WorkerCard, *, is_shown: bool) -> None:
@@ -88,8 +91,9 @@ def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
     return _first(first) if isinstance(first, BaseExceptionGroup) else first
 
 
-def _report(figures: Figures, *, as_json: bool) -> None:
+def _report(figures: Figures, scored: Scored, *, as_json: bool) -> None:
     if as_json:
-        write_json(asdict(figures))
+        write_json(asdict(figures) | {"scored_rows": scored.rows, "scored_rows_in": str(scored.folder)})
     else:
         write_line(summary(figures))
+        write_line(ranking(scored))

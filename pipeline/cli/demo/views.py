@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.cli.console import tables, write_line
+from pipeline.cli.demo.dataset import Scored
 from pipeline.cli.demo.figures import Figures
 from pipeline.cli.demo.lanes import Lane, Run
 from pipeline.cli.neutral import neutral
@@ -108,4 +109,15 @@ def summary(figures: Figures) -> str:
         f"{figures.requests} streams, {figures.output_tokens} tokens in {figures.seconds:.2f} s: {figures.tokens_per_s:.0f} tokens/s\n"
         f"time to first token: p50 {figures.ttft_p50_ms:.0f} ms, p95 {figures.ttft_p95_ms:.0f} ms\n"
         f"sequences in a step: {figures.batch_mean:.1f} on average, {figures.batch_largest_at_most} at most, over {figures.steps} steps"
+    )
+
+
+def ranking(scored: Scored) -> str:
+    """What the dataset's rows say, in two of them, and where they lie."""
+    (low, known), (high, strange) = scored.texts[0], scored.texts[-1]
+    return (
+        f"{scored.rows} texts scored; the likeliest and the least likely of them:\n"
+        f"  perplexity {low:9,.1f}: {known}\n"
+        f"  perplexity {high:9,.1f}: {strange}\n"
+        f"rows: {scored.folder}/data-*.jsonl"
     )
