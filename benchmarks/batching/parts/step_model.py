@@ -2,13 +2,13 @@
 
 500 steps of mixed work teach a model that knew nothing; those after them are judged, by the wall time that the policy is charged for.
 Beside that stand steps that compute the same again and again: how far they lie from the median of their own series nobody can
-foresee; how far the prediction lies from that median is what the model misses.
+foresee; how far the prediction lies from that median is what the model misses, or the machine's speed has moved by since.
 """
 
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import count, islice
+from itertools import count, islice, pairwise
 from statistics import median
 from typing import Any
 
@@ -87,7 +87,8 @@ def run(stage: Stage, model: str, *, rounds: int, is_short: bool) -> dict[str, A
         restarted += _mixed(stage, _again(learned), RESTARTED_STEPS, seed=-seed)
         for shape in REPEATED:
             series[shape].append(_repeated(stage, _again(learned), *shape, seed=seed))
-    rows = [_row("all steps", judged), *(_row(name, part) for name, part in _regimes(judged).items() if part)]
+    parts = _regimes(judged) | _changes(judged)
+    rows = [_row("all steps", judged), *(_row(name, part) for name, part in parts.items() if part)]
     rows.append(_row(f"the first {RESTARTED_STEPS} after a restart", restarted))
     repeated = [_floor_row("all of these", [one for many in series.values() for one in many])]
     repeated += [_floor_row(f"{streams} streams, {tokens} tokens of a prompt", many) for (streams, tokens), many in series.items()]
@@ -143,6 +144,17 @@ def _regimes(batches: Sequence[ClosedBatch]) -> dict[str, list[ClosedBatch]]:
         else:
             (few if decodes <= 4 else some if decodes <= 16 else many).append(batch)
     return regimes
+
+
+def _changes(batches: Sequence[ClosedBatch]) -> dict[str, list[ClosedBatch]]:
+    """Steps of streams alone after such a step: products of another number of rows may have to be prepared first, which no term tells."""
+    same: list[ClosedBatch] = []
+    other: list[ClosedBatch] = []
+    for before, batch in pairwise(batches):
+        has_prompts = any(share.prefill_chunks for one in (before, batch) for share in one.lanes.values())
+        if batch.number == before.number + 1 and not has_prompts:
+            (same if batch.tokens == before.tokens else other).append(batch)
+    return {"as many streams as before": same, "another number of streams": other}
 
 
 def _row(what: str, batches: Sequence[ClosedBatch]) -> dict[str, Any]:
