@@ -37,6 +37,8 @@ class Adaptive:
     leaves; flex work fills a step up to the earliest slack in it, to the time between tokens that running streams want, and to what
     a live request can bear that arrives in its middle.
 
+    Where prompts and streams hinder each other more than a second step costs, they take turns (see `Turns`).
+
     Args:
         model: What is known of step times; goes on learning.
         targets: What live requests want.
