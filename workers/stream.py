@@ -16,6 +16,7 @@ from pipeline.engine.base import Engine
 from pipeline.engine.kernels import KERNELS
 from pipeline.engine.load_error import LoadError
 from pipeline.engine.selection import engine_settings, open_engine
+from pipeline.interpreter import keeping_what_is_loaded, share_promptly
 from pipeline.logs import configure_logging
 from pipeline.loop import Loop
 from pipeline.offline.flight.lobby import Lobby
@@ -41,6 +42,7 @@ ALIVE_WITHIN_S = 120.0
 def main(settings: Settings) -> int:
     """Runs a worker until it is told to stop and returns the process's exit code."""
     configure_logging(settings.log)
+    share_promptly()
     lifecycle = Lifecycle()
     lifecycle.listen()
     worker = Worker(settings, lifecycle)
@@ -119,7 +121,8 @@ class Worker:
         log.info("started", models=sorted(engines), transport=self._settings.transport.value, group=self._settings.kafka.group_id)
         self._lifecycle.state = State.RUNNING
         try:
-            loop.run(self._lifecycle.wants_stop, self._lifecycle.wants_out)
+            with keeping_what_is_loaded():
+                loop.run(self._lifecycle.wants_stop, self._lifecycle.wants_out)
         finally:
             self._lifecycle.state = State.DRAINING
             loop.close()

@@ -8,6 +8,7 @@ from functools import partial
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
 
+from pipeline.interpreter import share_promptly
 from pipeline.transport.base import Acknowledged, Partition, Producer, TransportError
 from pipeline.transport.kafka.apart.line import Note, Outcome, Task, pass_on, receive, send
 from pipeline.transport.kafka.transport import KafkaTransport
@@ -35,6 +36,7 @@ def main(descriptor: int) -> None:
     """Makes a producer as the worker says, and sends what the worker sends."""
     for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group: the worker ends this process when it has drained
         signal.signal(number, signal.SIG_IGN)
+    share_promptly()
     line = Connection(descriptor)
     outgoing: Outgoing = SimpleQueue()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[Notes(outgoing)])
