@@ -144,6 +144,18 @@ def test_a_worker_that_polls_is_not_silent():
     assert inbox.silence_s() < 50.0
 
 
+def test_a_long_lane_hides_no_other():
+    """A poll that is smaller than one partition's backlog brings the few records of the others too, and is filled up by the backlog."""
+    inbox = resumed(ONE, TWO)
+    for _ in range(2):  # whichever comes first
+        put(inbox, ONE, *range(100))
+        put(inbox, TWO, 0)
+        taken = inbox.take(0.0, 64)
+        assert len(taken) == 64
+        assert [record.partition for record in taken].count(TWO) == 1
+        inbox.take(0.0, 100)
+
+
 @given(counts=st.lists(st.integers(0, 30), min_size=1, max_size=4), sizes=st.lists(st.integers(1, 9), min_size=1, max_size=40))
 def test_every_record_is_taken_once_in_order(counts, sizes):
     """However polls are sized, each partition's records come in order, and none waits while another is served twice over."""

@@ -223,17 +223,21 @@ class Inbox:
             self._lock.notify_all()
 
     def _take(self, max_records: int) -> list[Record]:
-        """Takes from each lane in turn; another one comes first each time."""
+        """Takes as many from each lane, as far as they go, so that a long one hides no other; another one comes first each time."""
         lanes = [lane for lane in self._lanes.values() if lane.records and lane.is_open]
         self._turn += 1
         first = self._turn % len(lanes) if lanes else 0
+        lanes = lanes[first:] + lanes[:first]
         taken: list[Record] = []
-        for lane in lanes[first:] + lanes[:first]:
-            while lane.records and len(taken) < max_records:
-                record = lane.records.popleft()
-                lane.held_bytes -= _held_bytes(record)
-                lane.position = record.offset + 1
-                taken.append(record)
+        while lanes and len(taken) < max_records:
+            share = max((max_records - len(taken)) // len(lanes), 1)
+            for lane in lanes:
+                for _ in range(min(share, len(lane.records), max_records - len(taken))):
+                    record = lane.records.popleft()
+                    lane.held_bytes -= _held_bytes(record)
+                    lane.position = record.offset + 1
+                    taken.append(record)
+            lanes = [lane for lane in lanes if lane.records]
         self._refresh()
         return taken
 
