@@ -1,11 +1,11 @@
 """Rows from the door on their way through the engines, on the thread of the worker's loop.
 
-Callers take turns, a row each; every other turn is that of who came first. So two with equally many rows do not end together, and while
-the one is away for its next rows, those of the other keep the steps full. What waits in an engine is as much as keeps its steps full, so
-that live requests, which go before them, find an engine that is free at the next step.
+Callers take turns, a row each. What waits in an engine is as much as keeps its steps full, so that live requests, which go before
+them, find an engine that is free at the next step.
 """
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import count
@@ -85,8 +85,7 @@ class Desk:
         self._yields_for: Reason | None = None
         self._clock_s = clock_s
         self._keys = count(FIRST_KEY)
-        self._exchanges: list[Exchange] = []
-        self._turn = 0
+        self._exchanges: deque[Exchange] = deque()
         self._running: dict[RequestKey, _Running] = {}
         self._answers: dict[Exchange, list[Numbered]] = {}
         self._tokens = 0
@@ -175,21 +174,17 @@ class Desk:
                 return
 
     def _next_rows(self) -> Iterator[tuple[Exchange, Row]]:
-        """Rows by turns, while there is room."""
-        left = STEP_ROWS
-        while left and len(self._running) < self._bounds.rows and self._tokens < self._bounds.tokens and (found := self._next_row()) is not None:
-            left -= 1
-            yield found
-
-    def _next_row(self) -> tuple[Exchange, Row] | None:
-        """The row of whose turn it is, or of the next one who has any."""
-        self._turn += 1
-        first = 0 if self._turn % 2 else self._turn // 2
-        for place in range(len(self._exchanges)):
-            exchange = self._exchanges[(first + place) % len(self._exchanges)]
-            if (row := exchange.take()) is not None:
-                return exchange, row
-        return None
+        """Rows by turns."""
+        left, empty = STEP_ROWS, 0
+        while left and empty < len(self._exchanges) and len(self._running) < self._bounds.rows and self._tokens < self._bounds.tokens:
+            exchange = self._exchanges[0]
+            self._exchanges.rotate(-1)
+            row = exchange.take()
+            if row is None:
+                empty += 1
+                continue
+            left, empty = left - 1, 0
+            yield exchange, row
 
     def _add(self, exchange: Exchange, row: Row, now_s: float) -> None:
         engine = self._engines[exchange.wanted.model]
