@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import AutoModelForCausalLM
 
 from pipeline.engine.attention.hook import NAME, Form, UnsupportedAttention, answering
 from pipeline.engine.attention.paged import LayerShape
@@ -48,6 +49,27 @@ def check_config(config: Any, source: str) -> None:
         raise refusal(source, kind, "its layers attend in chunks")
     if getattr(text, "alibi", False) or getattr(text, "position_embedding_type", None) == "alibi":
         raise refusal(source, kind, "its positions are ALiBi")
+
+
+def seems_batched(config: Any) -> bool:
+    """Tells by the configuration alone whether an architecture will be batched: good enough to plan memory with, before it is tried."""
+    try:
+        check_config(config, "")
+    except CannotBatch:
+        return False
+    except LoadError:  # said when it is loaded
+        return True
+    family = AutoModelForCausalLM._model_mapping.get(type(config), None)  # noqa: SLF001 -- there is no public way to ask
+    takes_attention = family is None or any(getattr(family, flag, False) for flag in ("_supports_attention_backend", "_supports_sdpa"))
+    return takes_attention and attention_layers(config) == config.num_hidden_layers
+
+
+def attention_layers(config: Any) -> int:
+    """How many layers keep keys and values; the others are recurrent."""
+    kinds = getattr(config, "layer_types", None)
+    if kinds is None:
+        return int(config.num_hidden_layers) if hasattr(config, "num_attention_heads") else 0
+    return sum("attention" in kind and "linear" not in kind for kind in kinds)
 
 
 class _Survey:

@@ -28,7 +28,7 @@ from pipeline.engine.sampler import Sampler
 from pipeline.engine.scoring import places_at_a_time
 from pipeline.engine.serial import verification as serial_verification
 from pipeline.engine.serial.execution import SerialExecution
-from pipeline.engine.sizing import MIB, choose_context, plan_cache
+from pipeline.engine.sizing import MIB, SERIAL_CONTEXT_TOKENS, choose_context, plan_cache, serial_rows
 from pipeline.engine.threads import use_threads
 from pipeline.engine.vocabulary import Vocabulary
 from pipeline.scheduling.blocks import BlockPool
@@ -39,11 +39,7 @@ log = structlog.get_logger(__name__)
 
 OWN_ATTENTION = "eager"
 """What a model without the hook attends with: every architecture has it."""
-SERIAL_ROWS = 8
-"""Sequences that run by turns where they cannot be batched: nobody waits for the end of all others, and what they keep stays small."""
 THROUGHPUT = Planning()
-SERIAL_CONTEXT_TOKENS = 4096
-"""Longest context where the config names none, as for recurrent models."""
 
 
 def load(
@@ -147,13 +143,13 @@ def build_serial(
     """
     limit_tokens = architecture.context_limit(network.config.get_text_config(decoder=True)) or SERIAL_CONTEXT_TOKENS
     context_tokens = choose_context(limit_tokens, settings.context_tokens, model.source)
-    rows = min(settings.max_sequences, SERIAL_ROWS)
-    pool = BlockPool(rows, context_tokens)  # what a sequence keeps is the model's affair: room for as many as run
     threads = settings.threads or resources.threads(network.num_parameters(), resources.cores())
     execution = SerialExecution(network, vocabulary=_vocabulary_size(network), threads=threads)
-    serial_verification.verify(network, execution, context_tokens=context_tokens, source=model.source)
+    held = serial_verification.verify(network, execution, context_tokens=context_tokens, source=model.source)
+    rows = serial_rows(held.of(context_tokens), free_bytes=resources.free_memory_bytes(network.device), engine=settings)
+    pool = BlockPool(rows, context_tokens)  # what a sequence keeps is the model's affair: room for as many as run
     info = reading.describe(network, model, vocabulary=execution.vocabulary, context_tokens=context_tokens)
-    reading.log_loaded(info, weights_mib=_weights_mib(network), threads=threads, sequences=rows)
+    reading.log_loaded(info, weights_mib=_weights_mib(network), threads=threads, sequences=rows, sequence_mib=round(held.of(context_tokens) / MIB, 1))
     policy, learned = planning.open(info, threads)
     scheduler = Scheduler(pool, max_sequences=rows, token_budget=rows + context_tokens, policy=policy)
     return _engine(network, vocabulary, info, scheduler, execution, learned, rows=rows, prefix_cache=False, scores_prompts=False)

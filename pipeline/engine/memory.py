@@ -12,15 +12,18 @@ from typing import Any
 
 import structlog
 
-from pipeline.engine import checkpoint, reading, resources
+from pipeline.engine import architecture, checkpoint, reading, resources
 from pipeline.engine.load_error import LoadError
 from pipeline.engine.pooling.recipe import find_task
 from pipeline.engine.scoring import workspace_bytes
+from pipeline.engine.sizing import SERIAL_CONTEXT_TOKENS, SERIAL_ROWS
 from pipeline.settings import MIB, ModelSettings, Settings
 
 log = structlog.get_logger(__name__)
 
 KV_SHARE = 0.5
+STATE_TOKENS = 64
+"""What a recurrent layer keeps of a sequence, in tokens of a layer of the same width that attends."""
 LOGITS_COPIES = 3
 """Logits, what the sampler makes of them, and their sorted form, all in float32."""
 
@@ -131,10 +134,15 @@ def _kv_wanted(config: Any, settings: Settings, number_bytes: int) -> int:
     heads = getattr(config, "num_attention_heads", None) or 1
     kv_heads = getattr(config, "num_key_value_heads", None) or heads
     width = getattr(config, "head_dim", None) or config.hidden_size // heads
-    context_tokens = settings.engine.context_tokens or getattr(config, "max_position_embeddings", None) or 1
-    blocks = -(-context_tokens // settings.engine.block_tokens)
-    tokens = settings.engine.max_sequences * blocks * settings.engine.block_tokens
-    return int(2 * config.num_hidden_layers * kv_heads * width * number_bytes * tokens)
+    engine, limit_tokens = settings.engine, architecture.context_limit(config)
+    attending = architecture.attention_layers(config)
+    if architecture.seems_batched(config):
+        blocks = -(-(engine.context_tokens or limit_tokens or 1) // engine.block_tokens)
+        tokens = engine.max_sequences * blocks * engine.block_tokens * attending
+    else:
+        longest = engine.context_tokens or limit_tokens or SERIAL_CONTEXT_TOKENS
+        tokens = min(engine.max_sequences, SERIAL_ROWS) * (attending * longest + (config.num_hidden_layers - attending) * STATE_TOKENS)
+    return int(2 * kv_heads * width * number_bytes * tokens)
 
 
 def _workspace(config: Any, settings: Settings, number_bytes: int) -> int:

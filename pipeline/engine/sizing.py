@@ -12,6 +12,10 @@ from pipeline.settings import EngineSettings
 log = structlog.get_logger(__name__)
 
 MIB = 1024 * 1024
+SERIAL_ROWS = 8
+"""Sequences that run by turns where they cannot be batched: nobody waits for the end of all others, and what they keep stays small."""
+SERIAL_CONTEXT_TOKENS = 4096
+"""Longest context of a model that is not batched where the config names none, as for recurrent ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +74,9 @@ def choose_context(limit_tokens: int | None, asked_tokens: int | None, source: s
     if limit_tokens is not None and asked_tokens > limit_tokens:
         raise LoadError(f"{source}: engine.context_tokens is {asked_tokens}, and the model takes {limit_tokens}: lower it or leave it out")
     return asked_tokens
+
+
+def serial_rows(sequence_bytes: int, *, free_bytes: int, engine: EngineSettings) -> int:
+    """How many sequences run by turns, one at least: what they keep at full length stays within `kv_cache_mib`, or half the free memory."""
+    budget_bytes = free_bytes // 2 if engine.kv_cache_mib is None else engine.kv_cache_mib * MIB
+    return max(min(engine.max_sequences, SERIAL_ROWS, budget_bytes // max(sequence_bytes, 1)), 1)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoConfig
 
-from pipeline.engine.architecture import CannotBatch
+from pipeline.engine.architecture import CannotBatch, seems_batched
 from pipeline.engine.load_error import LoadError
 from pipeline.engine.loading import load
 from pipeline.scheduling.budget import Budget
@@ -89,6 +89,7 @@ def test_batched_greedy_output_is_that_of_generate(kind, overrides):
     expected = [continued_by_transformers(model, prompt, 10) for prompt in prompts]
     assert len({token for answer in expected for token in answer}) > 3, "an output that stands still would prove little"
     engine = engine_of(model)
+    assert seems_batched(model.config), "memory is planned by that"
     assert ids_of(engine, requests, arrivals=[0, 1, 3, 3]) == expected
     for chunk_tokens, arrivals in ((7, [4, 2, 0, 1]), (64, [0, 3, 1, 0])):
         engine._scheduler.budget = Budget(tokens=chunk_tokens, sequences=3)

@@ -3,9 +3,12 @@
 import shutil
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
+from safetensors.torch import save_file
+from transformers import AutoConfig
 
 from pipeline.engine import memory
 from pipeline.engine.load_error import LoadError
@@ -97,6 +100,19 @@ def test_one_sequence_of_full_length_fits_into_what_is_planned_for_one(monkeypat
     assert engine.info.context_tokens == 1_000
     assert engine.stats().kv_blocks_total == -(-1_000 // settings.engine.block_tokens)
     engine.close()
+
+
+def test_a_model_that_is_not_batched_is_planned_for_the_few_that_run_by_turns(monkeypatch, tmp_path):
+    """It leaves the rest to the others; one without attention keeps a state that does not grow."""
+    free(monkeypatch, GIB)
+    wanted = {}
+    for kind, more in {"llama": {}, "gptj": {"n_layer": 2, "n_embd": 64, "n_head": 4}, "mamba": {}}.items():
+        config = AutoConfig.for_model(kind, **{"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "head_dim": 16} | more)
+        config.save_pretrained(tmp_path / kind)
+        save_file({"weight": torch.zeros(1)}, tmp_path / kind / "model.safetensors")
+        wanted[kind] = plan([tiny(kind, str(tmp_path / kind))], Settings(engine=EngineSettings(context_tokens=2_048)))[kind]
+    token_mib = 2 * 2 * 64 * 4 / MIB
+    assert wanted == {"llama": 64 * 2_048 * token_mib, "gptj": 8 * 2_048 * token_mib, "mamba": 1}
 
 
 def test_a_worker_serves_several_models_side_by_side(monkeypatch):

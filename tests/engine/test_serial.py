@@ -1,13 +1,17 @@
 """Models that cannot be batched run one sequence at a time, and everything around that is as with the others."""
 
 import random
+from types import SimpleNamespace
 
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
+from pipeline.engine.architecture import seems_batched
 from pipeline.engine.load_error import LoadError
 from pipeline.engine.loading import build_serial, load
+from pipeline.engine.serial.held import Held, held_bytes
+from pipeline.engine.sizing import SERIAL_ROWS
 from pipeline.scheduling.sequence import Lane
 from pipeline.settings import ModelSettings
 from tests.engine.serving import SMALL, completion, ids_of, serve
@@ -52,9 +56,9 @@ NOT_BATCHED = {
 PROMPTS = [random.Random(i).choices(range(VOCABULARY), k=tokens) for i, tokens in enumerate((13, 3, 7))]
 
 
-def network(kind: str):
+def network(kind: str, **overrides):
     """A model with random weights and attention of its own."""
-    config = AutoConfig.for_model(kind, **(COMMON | NOT_BATCHED.get(kind, {})))
+    config = AutoConfig.for_model(kind, **(COMMON | NOT_BATCHED.get(kind, {}) | overrides))
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager").eval()
     model.generation_config = GenerationConfig()
@@ -71,6 +75,12 @@ def alone(model, prompt: list[int], tokens: int) -> list[int]:
     row = torch.tensor([prompt])
     settings = GenerationConfig(max_new_tokens=tokens, do_sample=False, pad_token_id=0, use_cache=False)
     return model.generate(row, attention_mask=torch.ones_like(row), generation_config=settings)[0, len(prompt) :].tolist()
+
+
+@pytest.mark.parametrize("kind", sorted(NOT_BATCHED.keys() - {"deepseek_v3"}))  # which is found out by trying
+def test_it_is_known_beforehand_that_they_are_not_batched(kind):
+    """By the configuration alone, to plan memory with."""
+    assert not seems_batched(AutoConfig.for_model(kind, **(COMMON | NOT_BATCHED[kind])))
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
@@ -110,6 +120,26 @@ def test_nothing_is_kept_of_what_has_ended_or_was_cancelled():
     engine.cancel(1)
     engine.step(0.0)
     assert [sequence.key for sequence in engine._execution._kept] == [2]
+
+
+def test_as_many_run_by_turns_as_memory_holds():
+    """What grows with the sequence bounds them by its full length, at least one runs; a state that stays as it is bounds nobody."""
+    roomy = SMALL.model_copy(update={"max_sequences": 64, "kv_cache_mib": 4})
+    assert engine_over(network("mamba"), roomy)._scheduler.budget.sequences == SERIAL_ROWS
+    assert engine_over(network("gptj"), roomy)._scheduler.budget.sequences == SERIAL_ROWS
+    long = network("gptj", max_position_embeddings=4_096)  # keys and values of two layers, 32 numbers each, in float32: 2 MiB
+    assert engine_over(long, roomy)._scheduler.budget.sequences == 2
+    assert engine_over(long, roomy.model_copy(update={"kv_cache_mib": 1}))._scheduler.budget.sequences == 1
+
+
+def test_what_a_model_keeps_is_counted_whatever_it_is_made_of():
+    """Tensors in lists, mappings and objects, each once; what grows is told from what does not."""
+    tensor = torch.zeros(3, 4)
+    kept = {"state": [tensor, tensor], "cache": SimpleNamespace(layers=(SimpleNamespace(keys=torch.zeros(5, dtype=torch.bfloat16)),))}
+    kept["cache"].itself = kept["cache"]
+    assert held_bytes(kept) == 3 * 4 * 4 + 5 * 2
+    assert Held.between((5, 150), (9, 190)) == Held(fixed=100, per_token=10)
+    assert Held.between((5, 150), (9, 150)).of(4_096) == 150
 
 
 def test_loading_falls_back_and_says_so(tmp_path, capfd):

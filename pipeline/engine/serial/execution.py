@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pipeline.engine.execution import Computed
+from pipeline.engine.serial.held import held_bytes
 from pipeline.scheduling.batch import Chunk
 from pipeline.scheduling.sequence import Sequence, State
 
@@ -69,6 +70,10 @@ class SerialExecution:
     def clear(self, sequence: Sequence) -> None:
         """Forgets a sequence."""
         self._kept.pop(sequence, None)
+
+    def kept_bytes(self, sequence: Sequence) -> int:
+        """What the model keeps of a sequence at the moment."""
+        return held_bytes(self._kept[sequence].caches) if sequence in self._kept else 0
 
     def close(self) -> None:
         """Lets go of the weights and of all that was kept."""
