@@ -69,7 +69,7 @@ class FirstTokens:
         """Tells each lane's last first tokens one by one and in quantiles, and what the policy takes off its target."""
         seen = {lane.name.lower(): tuple(tokens.copy()) for lane, tokens in self._seen.items()}  # copied in one piece: others append
         return {
-            "outbound_p95_ms": _milliseconds(self._outbound.p95_s),
+            "outbound_median_ms": _milliseconds(self._outbound.median_s),
             "lanes": {lane: _lane(tokens, now_s) for lane, tokens in seen.items()},
         }
 

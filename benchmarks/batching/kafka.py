@@ -132,18 +132,18 @@ class Watching(KafkaServer):
     Attributes:
         last: Its steps of late.
         legs_ms: Each leg's quantiles, over the live requests of the run.
-        outbound_p95_ms: What the policy took off its target at last.
+        outbound_median_ms: What the policy took off its target at last.
     """
 
     last: Mapping[str, Any]
     legs_ms: Mapping[str, Any]
-    outbound_p95_ms: float
+    outbound_median_ms: float
 
     def clear(self) -> None:
         """Reads, and lets what is under way end."""
         page, run_ms = self.page(), 1_000 * self.now_s()
         self.last = page["models"][0]["recent"]
-        self.outbound_p95_ms = page["first_tokens"]["outbound_p95_ms"]
+        self.outbound_median_ms = page["first_tokens"]["outbound_median_ms"]
         mine = [one["legs_ms"] for one in page["first_tokens"]["lanes"]["default"]["last"] if one["ago_ms"] < run_ms]
         legs = dict(zip(Leg, zip(*mine, strict=True), strict=False)) | {"all": [sum(one) for one in mine]}
         self.legs_ms = {leg: {"p50": quantile(values, 0.5), "p95": quantile(values, 0.95)} for leg, values in legs.items()}

@@ -71,7 +71,7 @@ class Pace:
     def _ttft_s(self) -> float | None:
         """What the target leaves until the first token is out of the engine."""
         target_s = self._targets.ttft_s
-        return None if target_s is None else target_s - min(self._outbound.p95_s, target_s * MOST_OUTBOUND)
+        return None if target_s is None else target_s - min(self._outbound.median_s, target_s * MOST_OUTBOUND)
 
     @property
     def stream_limit_s(self) -> float:
