@@ -18,6 +18,7 @@ from pipeline.engine.attention.hook import Form
 from pipeline.engine.attention.plain import decode_plainly
 from pipeline.engine.forms import CannotKeep
 from pipeline.engine.kernels import KERNELS, Kernels
+from pipeline.engine.rewrites import encoder, gelu, layer_norm
 from pipeline.engine.rewrites.activation import SIGMOIDS
 from pipeline.engine.rewrites.gating import form as gating_form
 from pipeline.engine.rewrites.rotary import Heads
@@ -227,6 +228,16 @@ def test_a_wrong_rotation_kernel_does_not_pass():
     assert heads.is_right(kernel)
     assert not heads.is_right(lambda *arguments: kernel(*arguments[:3], nothing, nothing, *arguments[5:]))
     assert not heads.is_right(lambda *_: None)
+
+
+@pytest.mark.parametrize(("form", "is_right"), [(gelu.form, encoder.gelu_is_right), (layer_norm.form, encoder.norm_is_right)], ids=["gelu", "norm"])
+def test_a_wrong_kernel_of_an_encoder_does_not_pass(form, is_right):
+    """The real one does; neither one that forgets the bias, nor one that leaves the rows as they are."""
+    kernel = KERNELS.find(form(is_parallel=False), passes)
+    bias = 1 if form is gelu.form else 2
+    assert is_right(kernel)
+    assert not is_right(lambda *arguments: kernel(*arguments[:bias], np.zeros_like(arguments[bias]), *arguments[bias + 1 :]))
+    assert not is_right(lambda *_: None)
 
 
 @pytest.mark.parametrize("kind", SIGMOIDS, ids=["swish", "gelu"])

@@ -12,6 +12,7 @@ from pipeline.engine.pooling.batching import buckets, by_length, runs
 from pipeline.engine.pooling.inputs import InputForm
 from pipeline.engine.pooling.readers import Reader
 from pipeline.engine.pooling.work import Text
+from pipeline.engine.threads import use_threads
 from schemas.pooled_results import Rows
 
 
@@ -35,8 +36,7 @@ class Runner:
 
     def run(self, texts: Sequence[Text]) -> Rows:
         """Computes a row per text, in their order; [texts, width]."""
-        if torch.get_num_threads() != self.threads:
-            torch.set_num_threads(self.threads)
+        use_threads(self.threads)
         lengths = [len(text) for text in texts]
         batches = [by_length(lengths)] if self.is_packed else buckets(lengths)
         with torch.inference_mode():

@@ -15,6 +15,8 @@ from pipeline.engine.pooling.inputs import InputForm
 from pipeline.engine.pooling.readers import Logits, Reader
 from pipeline.engine.pooling.runner import Runner
 from pipeline.engine.pooling.work import Text
+from pipeline.engine.rewrites.rewriting import rewrite_encoder
+from pipeline.engine.threads import use_threads
 from schemas.pooled_results import Rows
 
 TEXT_TOKENS = (23, 9, 9, 3)
@@ -27,17 +29,21 @@ BOUNDS = {torch.float64: 1e-6, torch.float32: 1e-3, torch.float16: 0.05, torch.b
 def choose_way(
     network: Any, form: InputForm, reader: Reader, *, threads: int, vocabulary: int, context_tokens: int, source: str
 ) -> tuple[Runner, str | None]:
-    """Makes a runner that packs if that is right for the model, and else says why not.
+    """Makes a runner of a model that is rewritten where that is faster, packs if that is right for it, and else says why not.
 
     Raises:
         LoadError: The model does not take texts at all.
     """
+    use_threads(threads)  # kernels are compiled for one or for several
     padded = Runner(network, form, reader, threads=threads, is_packed=False)
     texts = sample_texts(vocabulary, form.padding_id, context_tokens)
     try:
         alone = [padded.run([text])[0] for text in texts]
     except Exception as error:
         raise LoadError(f"{source}: a {network.config.model_type} model does not take texts ({type(error).__name__}); pick a text encoder") from error
+    rewrite_encoder(network, network.dtype, network.device)
+    if not worst_distance(padded.run(texts), alone) <= BOUNDS[network.dtype]:
+        raise LoadError(f"{source}: a {network.config.model_type} model computes something else from several texts than from each; it is not served")
     own_attention = network.config._attn_implementation  # noqa: SLF001 -- transformers has no other name for it
     try:
         if isinstance(reader, Logits):

@@ -1,22 +1,27 @@
 """Walks a model and puts in place of its modules what computes the same, faster."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import nn
 
+from pipeline.engine.rewrites import encoder
 from pipeline.engine.rewrites.gated import gated
 from pipeline.engine.rewrites.linear import can_pack, packed
 from pipeline.engine.rewrites.norm import norms
 from pipeline.engine.rewrites.rewrite import Rewrite, agrees
 from pipeline.engine.rewrites.rotary import rotary
+from pipeline.engine.rewrites.shared import share
 
-OFFERS: tuple[Callable[[nn.Module], Iterator[Rewrite]], ...] = (rotary, gated, packed, norms)
+Offers = Sequence[Callable[[nn.Module], Iterator[Rewrite]]]
+
+OFFERS: Offers = (rotary, gated, packed, norms)
+"""For models that generate: few rows at a time, so that weights as oneDNN reads them pay."""
 
 
 def rewrite(network: nn.Module, dtype: torch.dtype, device: torch.device) -> Counter[str]:
-    """Rewrites a model in place, where processor and dtype have something to offer. The original's weights are let go one by one.
+    """Rewrites a model that generates in place, where processor and dtype have something to offer. The original's weights are let go one by one.
 
     Returns:
         How often each kind of module went in.
@@ -24,29 +29,39 @@ def rewrite(network: nn.Module, dtype: torch.dtype, device: torch.device) -> Cou
     counts: Counter[str] = Counter()
     if can_pack(dtype, device):
         with torch.inference_mode():
-            _rewrite_children(network, dtype, counts, {})
+            _rewrite_children(network, dtype, OFFERS, counts, {})
     return counts
 
 
-def _rewrite_children(parent: nn.Module, dtype: torch.dtype, counts: Counter[str], seen: dict[int, nn.Module]) -> None:
+def rewrite_encoder(network: nn.Module, dtype: torch.dtype, device: torch.device) -> Counter[str]:
+    """Rewrites a model that reads in place, likewise."""
+    counts: Counter[str] = Counter()
+    if device.type == "cpu" and dtype is torch.float32:
+        with torch.inference_mode():
+            counts["SharedLinear"] = share(network, dtype)
+            _rewrite_children(network, dtype, encoder.OFFERS, counts, {})
+    return +counts
+
+
+def _rewrite_children(parent: nn.Module, dtype: torch.dtype, offers: Offers, counts: Counter[str], seen: dict[int, nn.Module]) -> None:
     names = [name for name, _ in parent.named_children()]
     for name in names:  # one at a time: a list of the children would keep the weights of those that are replaced
         child = getattr(parent, name)
         if id(child) in seen:
             continue
-        if substitute := _substitute(child, dtype):
+        if substitute := _substitute(child, dtype, offers):
             setattr(parent, name, substitute)
             counts[type(substitute).__name__] += 1
         else:
             seen[id(child)] = child
-            _rewrite_children(child, dtype, counts, seen)
+            _rewrite_children(child, dtype, offers, counts, seen)
 
 
-def _substitute(module: nn.Module, dtype: torch.dtype) -> Rewrite | None:
+def _substitute(module: nn.Module, dtype: torch.dtype, offers: Offers) -> Rewrite | None:
     """The first of what is offered that agrees with the module."""
     if "forward" in vars(module) or module._forward_hooks or module._forward_pre_hooks:  # noqa: SLF001 -- there is no public way to ask
         return None  # somebody else has changed what it does
-    for offer in OFFERS:
+    for offer in offers:
         for candidate in offer(module):
             if agrees(module, candidate, dtype):
                 return candidate
