@@ -64,7 +64,9 @@ def define(known_group: int, known_key_width: int, known_value_width: int, is_ha
         out: Any,
         workers: int,
     ) -> None:
-        kv_heads, longest = keys.shape[0], lengths.max()
+        kv_heads, longest = keys.shape[0], np.int64(0)
+        for sequence in range(lengths.size):
+            longest = max(longest, lengths[sequence])
         group = known_group or query.shape[1] // kv_heads
         key_width, value_width = known_key_width or keys.shape[2], known_value_width or values.shape[2]
         for worker in prange(workers):
@@ -76,7 +78,9 @@ def define(known_group: int, known_key_width: int, known_value_width: int, is_ha
                 first = max(length - window, 0) if window else 0
                 own = blocks[starts[sequence] :]
                 heads = slice(kv_head * group, (kv_head + 1) * group)
-                rows[:] = query[sequence, heads] * np.float32(scaling)
+                for head in range(group):
+                    for i in range(key_width):
+                        rows[head, i] = query[sequence, kv_head * group + head, i] * np.float32(scaling)
                 _score(rows, keys[kv_head], own, block_tokens, first, length, scores, group, key_width)
                 for head in range(group):
                     if softcap:
@@ -152,7 +156,9 @@ def _normalise_(scores: Any, first: int, length: int, sinks: Any) -> None:
 
 
 def _gather_(values: Any, blocks: Any, block_tokens: int, first: int, length: int, weights: Any, out: Any, group: int, width: int) -> None:
-    out[:] = 0
+    for head in range(group):
+        for i in range(width):
+            out[head, i] = 0
     last = (length - 1) // block_tokens
     for block in range(first // block_tokens, last + 1):
         begin = block * block_tokens
