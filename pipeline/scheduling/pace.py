@@ -7,7 +7,8 @@ than a few of a hundred would miss the target, and flex work fills that and no l
 nothing.
 
 Who would be late on an engine of his own is nobody's reason to hold back: his wait is not flex work's fault. The more there are of
-them, the fewer others may be late, down to `LEAST_MISSES`; so an overload of live work costs flex work its place, and not its life.
+them, beyond what may be chance among so few as were seen, the fewer others may be late, down to `LEAST_MISSES`; so an overload of
+live work costs flex work its place, and not its life.
 
 The target is about when the first token is in the log. So what it takes to get there from the engine, as observed, is taken off before
 anything is planned.
@@ -103,7 +104,7 @@ class Pace:
         if (target_s := self._ttft_s) is None:
             return
         self._needs.add(needed_s)
-        self._arrival_limit_s = longest_step_s(target_s * AIM, [self._needs.quantile((i + 0.5) / POINTS) for i in range(POINTS)])
+        self._arrival_limit_s = longest_step_s(target_s * AIM, [self._needs.quantile((i + 0.5) / POINTS) for i in range(POINTS)], len(self._needs))
         if needed_s <= target_s and _is_broken(self._first_tokens, wait_s / target_s):
             self._arrival_trim = max(self._arrival_trim * TRIM, LEAST_TRIM)
 
@@ -121,16 +122,18 @@ def _is_broken(seen: Window, ratio: float) -> bool:
     return ratio > 1.0 and seen.quantile(0.95) > 1.0
 
 
-def longest_step_s(target_s: float, needs_s: list[float]) -> float:
+def longest_step_s(target_s: float, needs_s: list[float], seen: float = math.inf) -> float:
     """Finds the longest step on account of which `MISSES` of requests with these needs miss a target, if they arrive anywhere in it.
 
-    Where nobody can be on time, that is none.
+    Where nobody can be on time, that is none. The needs stand for as many requests as were `seen`: a share of lost ones that is no
+    larger than its own standard error takes nobody's room.
     """
     slacks_s = sorted([target_s - need_s for need_s in needs_s if need_s < target_s])
     if not slacks_s:
         return 0.0
     lost = 1.0 - len(slacks_s) / len(needs_s)
-    most_missed = max(MISSES - lost, LEAST_MISSES) * len(needs_s)
+    certainly_lost = max(lost - math.sqrt(lost / seen), 0.0)
+    most_missed = max(MISSES - certainly_lost, LEAST_MISSES) * len(needs_s)
     # Those with less slack than a step's time T miss by (T - slack) / T each: with k of them, T = sum of their slacks / (k - most_missed).
     total_s, step_s = 0.0, math.inf
     for number, slack_s in enumerate(slacks_s, 1):

@@ -257,6 +257,14 @@ def test_who_would_be_late_anyway_does_not_hold_flex_work_back_for_ever():
     assert longest_step_s(0.2, [0.05] + [1.0] * 199) > 0.2  # the one is fewer than may miss
 
 
+def test_one_that_is_late_by_itself_among_few_does_not_hold_flex_work_back():
+    """What may be chance is not planned by; the same share of many is."""
+    needs_s = [0.05] * 28 + [0.19, 1.0]
+    of_many_s = longest_step_s(0.2, needs_s, 3_000)
+    assert longest_step_s(0.2, needs_s, 30) > 5 * of_many_s
+    assert of_many_s > 0.0
+
+
 def overloaded(targets: Targets) -> tuple[int, float]:
     """Twice the live work that fits, for ten seconds: how many began within 100 ms, and tokens per second."""
     machine, draw, arrived, next_s = Machine(adaptive(targets)), Random(0), {}, [0.0]
