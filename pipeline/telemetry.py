@@ -59,7 +59,7 @@ class Metrics:
         self.open_offsets = Gauge("penstock_open_offsets", "Request records taken and not yet done.", registry=r)
         self.bulk_exchanges = Gauge("penstock_bulk_exchanges", "Callers whose rows are being computed.", registry=r)
         self.bulk_rows_running = Gauge("penstock_bulk_rows_running", "Rows from the bulk door that engines hold.", registry=r)
-        self.bulk_yielding = Gauge("penstock_bulk_yielding", "Whether rows from the bulk door wait for live requests, and why.", ["reason"], registry=r)
+        self.bulk_yielding = Gauge("penstock_bulk_yielding", "Whether rows at the bulk door wait for live requests.", ["reason"], registry=r)
         self.bulk_rows = Counter("penstock_bulk_rows", "Rows from the bulk door by how they ended.", ["outcome"], registry=r)
 
     def observe_engines(self, stats: Sequence[EngineStats]) -> None:

@@ -1,4 +1,4 @@
-"""`penstock score`: a job over a dataset in this process, without a log."""
+"""`penstock score`: a job over a dataset, in this process or on a running worker, without a log."""
 
 import sys
 from collections.abc import Iterator

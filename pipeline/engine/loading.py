@@ -15,6 +15,7 @@ from pipeline.engine.backbone import find_backbone
 from pipeline.engine.base import Engine, ModelInfo
 from pipeline.engine.engine import TransformersEngine
 from pipeline.engine.execution import Execution, PagedExecution
+from pipeline.engine.heap import keep_freed
 from pipeline.engine.load_error import LoadError
 from pipeline.engine.packing import Packer
 from pipeline.engine.planning import Learned, Planning
@@ -61,6 +62,12 @@ def load(
         raise LoadError(f"{model.source}: there is no {on.type} device here; use --device auto")
     disable_progress_bar()
     torch.set_num_threads(engine.threads or resources.cores())  # to read and convert weights with
+    loaded = _load(folder, model, engine, on, dtype, planning)
+    keep_freed()
+    return loaded
+
+
+def _load(folder: Path, model: ModelSettings, engine: EngineSettings, on: torch.device, dtype: DtypeChoice, planning: Planning) -> Engine:
     if (task := find_task(folder)) is not None:
         return load_pooling(folder, task, model, engine, device=on, dtype=dtype)
     vocabulary = _read_vocabulary(folder, model.source)

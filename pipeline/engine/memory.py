@@ -17,7 +17,7 @@ from pipeline.engine.load_error import LoadError
 from pipeline.engine.pooling.recipe import find_task
 from pipeline.engine.scoring import workspace_bytes
 from pipeline.engine.sizing import SERIAL_CONTEXT_TOKENS, SERIAL_ROWS
-from pipeline.settings import MIB, ModelSettings, Settings
+from pipeline.settings import MIB, EngineSettings, ModelSettings, Settings
 
 log = structlog.get_logger(__name__)
 
@@ -120,11 +120,12 @@ def _need(model: ModelSettings, settings: Settings, device: Any) -> Need:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise LoadError(f"{model.source}: its weights cannot be read ({error}); fetch the model again") from error
     engine = settings.engine
-    kv_wanted = 0 if find_task(folder) is not None else _kv_wanted(config, settings, number_bytes)
+    only_reads = find_task(folder) is not None
+    kv_wanted = 0 if only_reads else _kv_wanted(config, settings, number_bytes)
     return Need(
         name=model.name,
         weights=weights,
-        workspace=_workspace(config, settings, number_bytes),
+        workspace=_workspace(config, engine, engine.pooling_token_budget if only_reads else engine.token_budget, number_bytes),
         kv_wanted=kv_wanted,
         kv_least=(engine.kv_cache_mib or 0) * MIB if kv_wanted else 0,
     )
@@ -145,12 +146,12 @@ def _kv_wanted(config: Any, settings: Settings, number_bytes: int) -> int:
     return int(2 * kv_heads * width * number_bytes * tokens)
 
 
-def _workspace(config: Any, settings: Settings, number_bytes: int) -> int:
+def _workspace(config: Any, engine: EngineSettings, step_tokens: int, number_bytes: int) -> int:
     """A step's activations, of which one layer's are alive at a time, the sampler's rows, and slices of those that are scored."""
     inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
-    activations = settings.engine.token_budget * (4 * config.hidden_size + 2 * inner) * number_bytes
-    sampled = LOGITS_COPIES * settings.engine.max_sequences * config.vocab_size * 4
-    return int(activations + sampled + workspace_bytes(config.vocab_size, settings.engine.token_budget))
+    activations = step_tokens * (4 * config.hidden_size + 2 * inner) * number_bytes
+    sampled = LOGITS_COPIES * engine.max_sequences * config.vocab_size * 4
+    return int(activations + sampled + workspace_bytes(config.vocab_size, step_tokens))
 
 
 def _too_large(needs: Sequence[Need], free: int) -> str:

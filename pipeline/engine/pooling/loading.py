@@ -66,7 +66,7 @@ def build_pooling(network: Any, tokenizer: Any, recipe: Recipe | None, model: Mo
         info=info,
         preparation=_preparation(network, texts, recipe, model, width),
         runner=runner,
-        token_budget=settings.token_budget,
+        token_budget=settings.pooling_token_budget,
         max_wait_s=settings.max_wait_ms / 1000,
     )
 

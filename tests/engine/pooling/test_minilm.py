@@ -26,7 +26,7 @@ REFERENCE = json.loads((Path(__file__).parent / "data" / "minilm.json").read_tex
 def minilm(dtype: DtypeChoice):
     """The model, as a worker loads it."""
     model = ModelSettings(name="tiny", source=str(get_model_path()))
-    return load(model, EngineSettings(threads=1, token_budget=64), device=DeviceChoice.CPU, dtype=dtype)
+    return load(model, EngineSettings(threads=1, pooling_token_budget=64), device=DeviceChoice.CPU, dtype=dtype)
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,7 @@ COMMON: dict[str, Any] = {
     "sep_token_id": None,
     "mask_token_id": None,
 }
-SMALL = EngineSettings(token_budget=32, threads=1)
+SMALL = EngineSettings(pooling_token_budget=32, threads=1)
 
 
 def tiny_encoder(kind: str, labels: int | None = None, **overrides: Any) -> Any:
