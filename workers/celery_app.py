@@ -18,7 +18,7 @@ from pipeline.offline.jobs.driver import Driver
 from pipeline.offline.jobs.errands import Kind
 from pipeline.settings import BadConfiguration, JobsSettings, Settings, load
 from workers.caller import QUEUES, CeleryCaller
-from workers.jobs import build_driver, is_local
+from workers.jobs import build_driver, confinement, is_local
 from workers.tasks import register
 
 log = structlog.get_logger(__name__)
@@ -74,8 +74,8 @@ def run(settings: Settings, queues: Sequence[str], *, with_parent: bool = False)
     if unknown := set(queues) - known:
         raise BadConfiguration(f"there is no queue {min(unknown)!r}; they are {', '.join(sorted(known))}")
     warnings.filterwarnings("ignore", category=SecurityWarning)  # of root, for what pickles could do: none are taken
-    if not is_local(settings.jobs) and not settings.jobs.roots:
-        log.warning("jobs_will_fail", detail="jobs.roots (PENSTOCK_JOBS__ROOTS) names no folder that jobs may use")
+    if confinement(settings) is not None and not settings.jobs.roots:
+        log.warning("jobs_will_fail", detail="others can list jobs too, and jobs.roots (PENSTOCK_JOBS__ROOTS) names no folder that jobs may use")
     if with_parent:
         platforms.set_pdeathsig("SIGTERM")
     chosen = ["-Q", ",".join(queues)] if queues else []

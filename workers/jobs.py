@@ -11,7 +11,7 @@ from pipeline.offline.flight.client import FlightScorer
 from pipeline.offline.jobs import notices
 from pipeline.offline.jobs.driver import Driver
 from pipeline.offline.jobs.errands import Caller, Patience
-from pipeline.offline.jobs.registry import open_registry
+from pipeline.offline.jobs.registry import is_own, open_registry
 from pipeline.offline.jobs.rooms import open_turnstile, passing
 from pipeline.offline.plan import Job
 from pipeline.offline.prompts import Asking
@@ -25,9 +25,12 @@ def is_local(jobs: JobsSettings) -> bool:
     return jobs.broker_url.get_secret_value().startswith(LOCAL)
 
 
-def confinement(jobs: JobsSettings) -> Confinement | None:
-    """What submitted jobs may read and write, where the settings say anything of it."""
-    return None if jobs.roots is None and not jobs.stores else Confinement(jobs.roots or (), jobs.stores)
+def confinement(settings: Settings) -> Confinement | None:
+    """What submitted jobs may read and write; None where that is whatever this user may, who alone can list jobs."""
+    jobs = settings.jobs
+    if jobs.roots is None and not jobs.stores and is_own(open_registry(settings).root):
+        return None
+    return Confinement(jobs.roots or (), jobs.stores)
 
 
 def estimate_on_worker(settings: Settings, job: Job, cost_per_hour: float | None) -> Estimate:
@@ -48,9 +51,6 @@ def estimate_on_worker(settings: Settings, job: Job, cost_per_hour: float | None
 def build_driver(settings: Settings, caller: Caller, is_stopping: Callable[[], bool]) -> Driver:
     """Puts the parts together."""
     jobs = settings.jobs
-    within = confinement(jobs)
-    if within is None and not is_local(jobs):  # others than this process's user may have submitted them
-        within = Confinement((), ())
     suited: set[Path] = set()
 
     @contextmanager
@@ -71,5 +71,5 @@ def build_driver(settings: Settings, caller: Caller, is_stopping: Callable[[], b
         patience=Patience(jobs.reconcile_s, jobs.visibility_timeout_s),
         is_stopping=is_stopping,
         tell=lambda home: notices.tell(home, jobs),
-        within=within,
+        within=confinement(settings),
     )

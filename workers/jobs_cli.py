@@ -78,7 +78,7 @@ def submit(
     with Refusing():
         spec = options.spec(describe_model(pick_model(settings), settings.dtype))
         if dry_run:
-            job = preview(spec, options.inputs, options.out, settings.offline.shard_rows, confinement(settings.jobs))
+            job = preview(spec, options.inputs, options.out, settings.offline.shard_rows, confinement(settings))
             show_estimate(estimate_on_worker(settings, job, cost_per_hour), as_json=as_json)
             return
         home = _submit(settings, spec, options.inputs, options.out, webhook)
@@ -207,7 +207,7 @@ def _submit(settings: Settings, spec: JobSpec, inputs: Sequence[str], out: Path,
     if webhook is not None:
         parse_target(webhook)
     inputs = [text if "://" in text else str(Path(text).absolute()) for text in inputs]
-    within = confinement(settings.jobs)
+    within = confinement(settings)
     if within is not None:
         within.check(str(out.absolute()))
     expand(inputs, within)  # who names what is not there hears of it now

@@ -25,7 +25,7 @@ class JobsSettings(Group):
     )
     roots: tuple[Path, ...] | None = Field(
         default=None,
-        description="folders whose files submitted jobs may read and write; unset: none, and any with memory://, where all is of one user",
+        description="folders whose files submitted jobs may read and write; unset: none where others too can list jobs, else what this user may",
     )
     stores: tuple[str, ...] = Field(default=(), description="object stores that submitted jobs may read, as s3://BUCKET or s3://BUCKET/FOLDER")
     worker: str = Field(

@@ -105,10 +105,14 @@ def test_brokers_that_lose_tasks_and_unknown_queues_are_refused(tmp_path: Path):
         settings(tmp_path, signing_key="key.pem")
 
 
-def test_with_a_broker_jobs_may_use_only_what_the_settings_name(tmp_path: Path):
-    """In one process all is of one user; others than the worker's may have filled a list that workers share."""
-    assert build_driver(settings(tmp_path), Nobody(), bool)._within is None
+def test_jobs_that_others_can_list_may_use_only_what_the_settings_name(tmp_path: Path):
+    """A list of one's own is filled by oneself, whatever the broker; it is one's own until others are let in."""
     redis = {"broker_url": "redis://127.0.0.1:1/0"}
+    list_of_jobs = tmp_path / "jobs"
+    assert build_driver(settings(tmp_path, **redis), Nobody(), bool)._within is None
+    list_of_jobs.mkdir(mode=0o755)
+    assert build_driver(settings(tmp_path, **redis), Nobody(), bool)._within is None
+    list_of_jobs.chmod(0o775)
     assert build_driver(settings(tmp_path, **redis), Nobody(), bool)._within == Confinement((), ())
     named = build_driver(settings(tmp_path, **redis, roots=[tmp_path], stores=["s3://rows"]), Nobody(), bool)._within
     assert named == Confinement((tmp_path,), ("s3://rows",))

@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -21,6 +22,8 @@ from pipeline.settings import Settings
 from schemas.job import JobRecord, JobSpec
 
 JOB_ID = r"^job-[0-9a-f]{20}$"
+OWN = 0o755
+"""A list of jobs is its user's own, whatever his umask; to let others in is a decision of its own."""
 
 
 class UnknownJob(JobRefused):
@@ -153,7 +156,7 @@ class Registry:
             JobRefused: The folder holds another job, or one that was cancelled.
         """
         home = Home(self.root / submission.id)
-        self.root.mkdir(parents=True, exist_ok=True)
+        self.root.mkdir(mode=OWN, parents=True, exist_ok=True)
         files.make_folder(home.path)
         folder = Folder(Path(submission.out))
         former, held = home.submission if home.submission_file.exists() else None, folder.spec()
@@ -194,6 +197,15 @@ class Registry:
         for path in home.path.iterdir():
             if path.is_file():
                 path.unlink(missing_ok=True)
+
+
+def is_own(root: Path) -> bool:
+    """Whether nobody but this user can list jobs there, as where one of his processes made it. What is not there yet, he will make."""
+    try:
+        status = root.stat()
+    except FileNotFoundError:
+        return True
+    return status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def open_registry(settings: Settings) -> Registry:
