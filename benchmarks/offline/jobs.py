@@ -9,8 +9,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.child import Failed
 from benchmarks.e2e import start_worker
-from benchmarks.offline.ran import Failed, Ran
+from benchmarks.offline.ran import Ran
 from benchmarks.offline.score import LOOK_S, PENSTOCK, ended, options, results, run, scoring_s
 from benchmarks.offline.usage import cpu_s
 from pipeline.offline.folder import Folder

@@ -20,10 +20,6 @@ class Ran:
     tokens: int | None = None
 
 
-class Failed(Exception):
-    """The contender cannot run here, or has not done the work; the message is its reason."""
-
-
 class Contender(Protocol):
     """Takes turns."""
 

@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.child import Failed
 from benchmarks.offline.inputs import COLUMN, MAX_TOKENS
-from benchmarks.offline.ran import Failed, Ran
+from benchmarks.offline.ran import Ran
 from benchmarks.offline.usage import cpu_s
 from pipeline.offline.folder import Folder
 from pipeline.openmp import VARIABLES

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.child import Failed
 from benchmarks.offline import comparing, inputs
-from benchmarks.offline.ran import Contender, Failed, Ran
+from benchmarks.offline.ran import Contender, Ran
 from benchmarks.offline.table import Turns, Work
 
 OURS = "penstock score"

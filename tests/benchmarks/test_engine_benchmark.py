@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.child import Failed
 from benchmarks.engine.contenders.base import Setup, drive
 from benchmarks.engine.limits import Machine, Size, decode_cost, least, prefill_flops, size_of
 from benchmarks.engine.loads import Ask, Load, asks, loads
 from benchmarks.engine.measured import Clock, Measured
 from benchmarks.engine.models import SHAPES
 from benchmarks.engine.peers import needed
-from benchmarks.engine.process import Failed, Process, Ran
+from benchmarks.engine.process import Process, Ran
 from benchmarks.engine.table import Results, columns, quantile, ratios, row
 from pipeline.models import TINY
 

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from benchmarks.child import Failed
 from benchmarks.offline import comparing, inputs
-from benchmarks.offline.ran import Failed, Ran
+from benchmarks.offline.ran import Ran
 from benchmarks.offline.score import run
 from benchmarks.offline.table import Turns, Work, table
 from benchmarks.offline.trial import OURS, Family, Trial
