@@ -29,7 +29,7 @@ from pipeline.engine.sampler import Sampler
 from pipeline.engine.scoring import places_at_a_time
 from pipeline.engine.serial import verification as serial_verification
 from pipeline.engine.serial.execution import SerialExecution
-from pipeline.engine.sizing import MIB, SERIAL_CONTEXT_TOKENS, choose_context, plan_cache, serial_rows
+from pipeline.engine.sizing import MIB, SERIAL_CONTEXT_TOKENS, CacheSize, choose_context, plan_cache, serial_rows
 from pipeline.engine.threads import use_threads
 from pipeline.engine.vocabulary import Vocabulary
 from pipeline.scheduling.blocks import BlockPool
@@ -104,10 +104,6 @@ def build(
     proof = verification.Proof(network, vocabulary=info.vocabulary, context_tokens=size.context_tokens, source=source)
     use_threads(threads)  # kernels are compiled for one or for several
     rewritten = rewrite(network, network.dtype, network.device)
-    layers = architecture.survey(network, source)  # of those that are there now
-    attention = PagedAttention(layers, blocks=size.blocks, block_tokens=block_tokens, dtype=network.dtype, device=network.device)
-    backbone = find_backbone(network)
-    runner = Runner(network, attention, backbone, vocabulary=info.vocabulary, threads=threads)
     packer = Packer(
         rows=max(settings.max_sequences, verification.ROWS),
         blocks_per_sequence=pool.blocks_for(size.context_tokens),
@@ -115,6 +111,7 @@ def build(
         scored_places=places_at_a_time(info.vocabulary),
         device=network.device,
     )
+    runner = _runner(network, info, size, block_tokens, threads, source)
     proof.check(runner, packer, pool)
     reading.log_loaded(
         info,
@@ -136,8 +133,15 @@ def build(
         learned,
         rows=settings.max_sequences,
         prefix_cache=settings.prefix_cache,
-        scores_prompts=backbone is not None,
+        scores_prompts=runner.scores_prompts,
     )
+
+
+def _runner(network: Any, info: ModelInfo, size: CacheSize, block_tokens: int, threads: int, source: str) -> Runner:
+    """A model that is rewritten, over a cache for the layers that it has by now."""
+    layers = architecture.survey(network, source)
+    attention = PagedAttention(layers, blocks=size.blocks, block_tokens=block_tokens, dtype=network.dtype, device=network.device)
+    return Runner(network, attention, find_backbone(network), vocabulary=info.vocabulary, threads=threads)
 
 
 def build_serial(

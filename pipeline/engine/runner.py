@@ -32,6 +32,11 @@ class Runner:
         self.vocabulary = vocabulary
         self.threads = threads
 
+    @property
+    def scores_prompts(self) -> bool:
+        """Tells whether the head can run by itself."""
+        return self._backbone is not None
+
     def run(self, batch: PackedBatch) -> Tensor:
         """Computes the batch and writes its keys and values; running it again gives the same.
 

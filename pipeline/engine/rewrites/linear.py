@@ -35,7 +35,7 @@ class Packed:
         weight = torch.cat([linear.weight.detach() for linear in linears]) if len(linears) > 1 else linears[0].weight.detach()
         self.weight: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, None)  # noqa: SLF001
         biases = [linear.bias for linear in linears if linear.bias is not None]
-        self.bias: Tensor | None = torch.cat(biases) if len(biases) > 1 else (biases or [None])[0]
+        self.bias: Tensor | None = torch.cat(biases) if biases else None
 
     def __call__(self, rows: Tensor, then: str = "none", how: str = "") -> Tensor:
         """Multiplies, and applies the elementwise function `then` of oneDNN's to what comes of it."""
