@@ -28,7 +28,7 @@ def is_local(jobs: JobsSettings) -> bool:
 def confinement(settings: Settings) -> Confinement | None:
     """What submitted jobs may read and write; None where that is whatever this user may, who alone can list jobs."""
     jobs = settings.jobs
-    if jobs.roots is None and not jobs.stores and is_own(open_registry(settings).root):
+    if jobs.roots is None and is_own(open_registry(settings).root):
         return None
     return Confinement(jobs.roots or (), jobs.stores)
 

@@ -16,14 +16,14 @@ HASH_CHARACTERS = 16
 CHUNK_BYTES = 1024 * 1024
 
 
-def make_folder(path: Path) -> None:
-    """Makes a folder that lasts; one that is there already must be a real one.
+def make_folder(path: Path, mode: int = 0o777) -> None:
+    """Makes a folder that lasts, with such rights less the umask's; one that is there already must be a real one.
 
     Raises:
         JobRefused: There is a link or a file of that name.
     """
     with suppress(FileExistsError):
-        path.mkdir()
+        path.mkdir(mode=mode)
         sync_folder(path.parent)
     if path.is_symlink() or not path.is_dir():
         raise JobRefused(f"{path}: is a link or no folder, and nothing is written through it: remove it")

@@ -64,6 +64,12 @@ class JobsSettings(Group):
         return stores
 
     @model_validator(mode="after")
+    def _has_place_for_results(self) -> Self:
+        if self.stores and self.roots is None:
+            raise ValueError("stores confine jobs, and then roots must name the folders for their results")
+        return self
+
+    @model_validator(mode="after")
     def _signs_in_full(self) -> Self:
         parts = (self.signing_key, self.signing_certificate, self.signing_trusted)
         if any(part is not None for part in parts) and None in parts:

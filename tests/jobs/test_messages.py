@@ -1,5 +1,6 @@
 """What a broker may hand to a worker: ids in JSON, signed where keys are configured. Real messages through a broker in memory."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ from kombu.exceptions import ContentDisallowed
 
 from pipeline.offline.confinement import Confinement
 from pipeline.offline.jobs.errands import Errand, Kind
+from pipeline.offline.jobs.registry import is_own
+from pipeline.offline.jobs.rooms import open_turnstile
 from pipeline.settings import BadConfiguration, JobsSettings, Settings, load
 from tests.jobs import certificates
 from workers.caller import QUEUES, CeleryCaller
@@ -119,3 +122,15 @@ def test_jobs_that_others_can_list_may_use_only_what_the_settings_name(tmp_path:
     assert build_driver(settings(tmp_path, roots=[tmp_path]), Nobody(), bool)._within == Confinement((tmp_path,), ())
     with pytest.raises(BadConfiguration, match="no object store"):
         settings(tmp_path, stores=["/data"])
+    with pytest.raises(BadConfiguration, match="roots must name"):
+        settings(tmp_path, stores=["s3://rows"])
+
+
+def test_a_list_is_its_users_own_whatever_his_umask_and_whoever_makes_it(tmp_path: Path):
+    """Also where rows were scored on a worker before any job was submitted."""
+    former = os.umask(0o000)
+    try:
+        open_turnstile(settings(tmp_path), "auto").close()
+    finally:
+        os.umask(former)
+    assert is_own(tmp_path / "jobs")

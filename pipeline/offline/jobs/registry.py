@@ -156,8 +156,8 @@ class Registry:
             JobRefused: The folder holds another job, or one that was cancelled.
         """
         home = Home(self.root / submission.id)
-        self.root.mkdir(mode=OWN, parents=True, exist_ok=True)
-        files.make_folder(home.path)
+        self.make()
+        files.make_folder(home.path, OWN)
         folder = Folder(Path(submission.out))
         former, held = home.submission if home.submission_file.exists() else None, folder.spec()
         if held is None and (home.is_over or home.failure is not None):
@@ -166,10 +166,14 @@ class Registry:
             raise JobRefused(f"{folder.path} holds another job: {'; '.join(changes)}. Name another folder, or repeat the command that began it")
         elif Halt.CANCELLED in (read_flag(folder), read_flag(Folder(home.path))):
             raise JobRefused(f"the job in {folder.path} was cancelled: name another folder")
-        home.errands.mkdir(exist_ok=True)
+        home.errands.mkdir(mode=OWN, exist_ok=True)
         files.replace(home.submission_file, submission.to_bytes())
         home.reopen()
         return home
+
+    def make(self) -> None:
+        """Makes the list, if it is not there."""
+        self.root.mkdir(mode=OWN, parents=True, exist_ok=True)
 
     def find(self, job: str) -> Home:
         """Finds a job by its id.

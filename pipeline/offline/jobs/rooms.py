@@ -13,7 +13,9 @@ from pipeline.settings import Settings
 
 def open_turnstile(settings: Settings, worker: str) -> Turnstile:
     """A new way to the worker at an address."""
-    return Turnstile(open_registry(settings).root / "rooms", room_of(worker, settings.data_dir))
+    registry = open_registry(settings)
+    registry.make()
+    return Turnstile(registry.root / "rooms", room_of(worker, settings.data_dir))
 
 
 @contextmanager
