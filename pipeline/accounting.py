@@ -13,7 +13,6 @@ def count_tokens(metrics: Metrics, inflight: InFlight, tokens: int, now_s: float
     if inflight.first_token_s is None:
         inflight.first_token_s = now_s
         metrics.time_to_first_token.labels(inflight.request.model).observe(now_s - inflight.admitted_s)
-    inflight.last_token_s = now_s
     inflight.output_tokens += tokens
     metrics.generation_tokens.inc(tokens)
 

@@ -16,27 +16,26 @@ WORKER_MIB = 256
 _POOL = "ARROW_DEFAULT_MEMORY_POOL"
 
 
-def bound(limit_mib: int = WORKER_MIB) -> bool:
-    """Has Arrow take no more than so much from now on; tells whether it keeps to it. Call it before anything imports pyarrow.
+def bound() -> None:
+    """Has Arrow take no more than `WORKER_MIB` from now on. Call it before anything imports pyarrow.
 
-    It does not where pyarrow is there already, or was built without mimalloc.
+    Arrow does not keep to it where pyarrow is there already, or was built without mimalloc: ask `is_bounded`.
     """
     if "pyarrow" in sys.modules:
-        return is_bounded(limit_mib)
-    reserved = {"MIMALLOC_RESERVE_OS_MEMORY": f"{limit_mib}MiB", "MIMALLOC_DISALLOW_OS_ALLOC": "1", "MIMALLOC_LIMIT_OS_ALLOC": "1"}
+        return
+    reserved = {"MIMALLOC_RESERVE_OS_MEMORY": f"{WORKER_MIB}MiB", "MIMALLOC_DISALLOW_OS_ALLOC": "1", "MIMALLOC_LIMIT_OS_ALLOC": "1"}
     with _environment({_POOL: "mimalloc", **reserved}):
         import pyarrow as pa  # noqa: PLC0415 -- the library reads the variables when it is loaded, and the pool's name when it is first used
 
         pa.default_memory_pool()
-    return is_bounded(limit_mib)
 
 
-def is_bounded(limit_mib: int = WORKER_MIB) -> bool:
+def is_bounded() -> bool:
     """Whether Arrow refuses to hold more than that. Memory that is not touched costs nothing."""
     import pyarrow as pa  # noqa: PLC0415 -- see above
 
     try:
-        pa.allocate_buffer(limit_mib * MIB + 1)
+        pa.allocate_buffer(WORKER_MIB * MIB + 1)
     except MemoryError:
         return True
     return False

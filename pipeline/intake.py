@@ -55,11 +55,11 @@ class Intake:
         self.admission.overload.survey(self.engines.values())
         self.assignments.hold(everything=not self._has_room())
         records = self.consumer.poll(wait_s, POLL_RECORDS)
-        polled_s = self.clock_s()
+        polled_s, polled_ms = self.clock_s(), self.wall_ms()
         longest_s = 0.0 if self._polled_s is None else polled_s - self._polled_s
         for record in records:
             if self.assignments.owns(record.partition):
-                log_s = max((self.wall_ms() - record.timestamp_ms) / 1000, 0.0)
+                log_s = max((polled_ms - record.timestamp_ms) / 1000, 0.0)
                 arrived_s = polled_s - min(log_s, longest_s)  # by a foreign clock, so within what is possible here
                 self._take(record, Arrival(arrived_s, polled_s, log_s))
         self._polled_s = polled_s

@@ -34,7 +34,7 @@ class Metrics:
             buckets=FAST_S,
             registry=r,
         )
-        self.queue_age = Histogram("penstock_request_queue_seconds", "Record timestamp to admission.", buckets=SLOW_S, registry=r)
+        self.queue_age = Histogram("penstock_request_queue_seconds", "Record timestamp to the poll that brought it.", buckets=SLOW_S, registry=r)
         self.prompt_tokens = Counter("penstock_prompt_tokens", "Prompt tokens of admitted requests.", registry=r)
         self.generation_tokens = Counter("penstock_generation_tokens", "Output tokens.", registry=r)
         self.batch_sequences = Histogram("penstock_batch_sequences", "Sequences in a step.", buckets=SIZES, registry=r)

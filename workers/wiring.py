@@ -33,9 +33,7 @@ from pipeline.telemetry import Metrics
 from pipeline.transport.base import Consumer, Partition, Transport
 
 
-def build_loop(
-    settings: Settings, transport: Transport, engines: Mapping[str, Engine], metrics: Metrics, lobby: Lobby, outbound: Outbound | None = None
-) -> Loop:
+def build_loop(settings: Settings, transport: Transport, engines: Mapping[str, Engine], metrics: Metrics, lobby: Lobby, outbound: Outbound) -> Loop:
     """Puts the parts together and connects them."""
     routes = Routes.of(settings)
     outbox = Outbox(transport.producer)
@@ -45,7 +43,7 @@ def build_loop(
     consumer = transport.consumer(settings.kafka.group_id, routes.request_topics)
     assignments = _assignments(settings, consumer, outbox)
     quotas = Quotas(open_limiter(settings.rate_limits, settings.kafka.topic_prefix, metrics), metrics)
-    first_tokens = FirstTokens(metrics, Outbound() if outbound is None else outbound)
+    first_tokens = FirstTokens(metrics, outbound)
     answers = _answers(settings, routes, outbox, assignments, quotas, first_tokens, metrics)
     admission = Admission(answers=answers, cancels=cancels, overload=_overload(settings), quotas=quotas, metrics=metrics)
     return Loop(

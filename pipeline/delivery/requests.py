@@ -64,7 +64,6 @@ class InFlight:
     open_choices: int
     deadline_s: float | None = None
     first_token_s: float | None = None
-    last_token_s: float | None = None
     output_tokens: int = 0
     attempts: int = 1
     reservation: Reservation | None = None

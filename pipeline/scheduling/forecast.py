@@ -23,8 +23,7 @@ class Forecast:
 
     def alone_s(self, sequence: Sequence) -> float:
         """Tells what a step of nothing but a sequence's pending tokens takes."""
-        start, count = sequence.computed_tokens, sequence.pending_tokens
-        return self._fixed_s + self._chunk_s + count * self._prefill_s + start * self._read_s + count * (start + count / 2) * self._attend_s
+        return self._fixed_s + self._chunk(sequence.computed_tokens, sequence.pending_tokens, self._prefill_s)
 
     def decodes_s(self, decodes: int, kv_tokens: int) -> float:
         """Tells what so many further decodes cost that read so many tokens together."""
@@ -54,6 +53,8 @@ class Forecast:
 
     def add_chunk(self, start: int, count: int) -> None:
         """Takes in a part of a prompt."""
-        each_s = self._prefill_s + self._mixed_s * self.load.decodes
-        self.seconds += self._chunk_s + count * each_s + start * self._read_s + count * (start + count / 2) * self._attend_s
+        self.seconds += self._chunk(start, count, self._prefill_s + self._mixed_s * self.load.decodes)
         self.load.add_chunk(start, count)
+
+    def _chunk(self, start: int, count: int, each_s: float) -> float:
+        return self._chunk_s + count * each_s + start * self._read_s + count * (start + count / 2) * self._attend_s

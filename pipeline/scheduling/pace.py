@@ -132,7 +132,7 @@ def longest_step_s(target_s: float, needs_s: list[float], seen: float = math.inf
     if not slacks_s:
         return 0.0
     lost = 1.0 - len(slacks_s) / len(needs_s)
-    certainly_lost = max(lost - math.sqrt(lost / seen), 0.0)
+    certainly_lost = max(lost - math.sqrt(lost * (1.0 - lost) / seen), 0.0)
     most_missed = max(MISSES - certainly_lost, LEAST_MISSES) * len(needs_s)
     # Those with less slack than a step's time T miss by (T - slack) / T each: with k of them, T = sum of their slacks / (k - most_missed).
     total_s, step_s = 0.0, math.inf

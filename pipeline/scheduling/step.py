@@ -88,6 +88,8 @@ class Step:
     def withdraw_decodes(self) -> None:
         """Takes all decodes out again: they wait for the next step, and keep the blocks that they got for this one."""
         self.tokens_left += len(self.batch.decodes)
+        for sequence in self.batch.decodes:
+            sequence.served_step = self.number - 1  # so that they are not taken for those who have just had their turn
         self.batch.decodes.clear()
 
     def prefills(self, lanes: Iterable[Lane] = Lane) -> Iterator[Sequence]:

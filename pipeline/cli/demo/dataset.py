@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.cli.demo.lanes import MODEL
 from pipeline.cli.demo.process import DemoFailed, DemoWorker
+from pipeline.models import TINY
 
 SENTENCES = (
     "Once upon a time there was a little fox who loved his kite.",
@@ -48,8 +50,20 @@ def score(worker: DemoWorker) -> Scored:
     dataset.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts()), encoding="utf-8")
     has_door = any(worker.data_dir.glob("bulk-*.sock"))  # the path of a socket is of bounded length, and that of a temporary folder is not
     through = ("--worker", "auto") if has_door else ()
-    done = subprocess.run(  # noqa: S603 -- our own program
-        [sys.executable, "-m", "pipeline.cli", "score", str(dataset), "-o", str(output), *OPTIONS, *through, "--json"],
+    command = [sys.executable, "-m", "pipeline.cli", "score", str(dataset), "-o", str(output), "--model", f"{MODEL}={TINY}"]
+    try:
+        done = _run([*command, *OPTIONS, *through, "--json"], worker)
+    except subprocess.TimeoutExpired:
+        raise DemoFailed(f"penstock score did not end within {SCORE_S:g} s") from None
+    if done.returncode != 0:
+        raise DemoFailed(f"penstock score ended with {done.returncode}\n{done.stderr}")
+    rows = [row for file in sorted(output.glob("data-*.jsonl")) for row in _read(file)]
+    return Scored(rows=len(rows), folder=output, texts=tuple(sorted((row["perplexity"], row["text"]) for row in rows)))
+
+
+def _run(command: list[str], worker: DemoWorker) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(  # noqa: S603 -- our own program
+        command,
         env=os.environ | {"HF_HUB_OFFLINE": "1", "PENSTOCK_DATA_DIR": str(worker.data_dir)},
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -57,10 +71,6 @@ def score(worker: DemoWorker) -> Scored:
         timeout=SCORE_S,
         check=False,
     )
-    if done.returncode != 0:
-        raise DemoFailed(f"penstock score ended with {done.returncode}\n{done.stderr}")
-    rows = [row for file in sorted(output.glob("data-*.jsonl")) for row in _read(file)]
-    return Scored(rows=len(rows), folder=output, texts=tuple(sorted((row["perplexity"], row["text"]) for row in rows)))
 
 
 def _read(file: Path) -> list[dict[str, Any]]:
