@@ -2,7 +2,9 @@
 
 import json
 import selectors
+import signal
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,10 +12,27 @@ from typing import Any, Self
 
 ROOT = Path(__file__).parents[1]
 CLOSE_S = 30.0
+STOP_S = 60.0
+EXIT_TERMINATED = 143
 
 
 class Failed(Exception):
     """The contender cannot run here, or has not done the work; the message is its reason."""
+
+
+def exit_when_terminated() -> None:
+    """Has SIGTERM end this process as an exception does, so that those that it started end with it."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))
+
+
+def end(process: "subprocess.Popen[bytes]") -> None:
+    """Asks a process to end, and then makes it."""
+    process.terminate()
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 class Child:

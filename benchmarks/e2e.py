@@ -21,6 +21,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks.child import end, exit_when_terminated
 from benchmarks.report import Sample, publish, summarise
 from benchmarks.workload import Workload
 from compose.kafka.broker import KafkaBroker
@@ -118,19 +119,24 @@ def start_worker(settings: Settings, model: ModelSettings, directory: Path, more
     worker = subprocess.Popen(command, env=environment)
     card = directory / f"worker-{worker.pid}.json"
     deadline_s = time.monotonic() + READY_S
-    while time.monotonic() < deadline_s and worker.poll() is None:
-        try:
-            url = json.loads(card.read_text(encoding="utf-8"))["http"]
-            if urllib.request.urlopen(f"{url}/readyz", timeout=5).status == 200:  # noqa: S310 -- our own worker
-                return worker
-        except (OSError, ValueError, urllib.error.URLError):
-            time.sleep(0.1)
-    worker.kill()
+    try:
+        while time.monotonic() < deadline_s and worker.poll() is None:
+            try:
+                url = json.loads(card.read_text(encoding="utf-8"))["http"]
+                if urllib.request.urlopen(f"{url}/readyz", timeout=5).status == 200:  # noqa: S310 -- our own worker
+                    return worker
+            except (OSError, ValueError, urllib.error.URLError):
+                time.sleep(0.1)
+    except BaseException:  # an order to end, too
+        end(worker)
+        raise
+    end(worker)
     raise TimeoutError("the worker was not ready in time")
 
 
 def main() -> None:
     """Runs the rounds and prints what came of them."""
+    exit_when_terminated()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=f"tiny={TINY}", help="NAME=PATH of the model")
     parser.add_argument("--dtype", default="float32")
@@ -159,8 +165,7 @@ def main() -> None:
             requester.close()
             transport.close()
         finally:
-            worker.terminate()
-            worker.wait(60)
+            end(worker)
     ratios = [b.tokens_per_s / a.tokens_per_s for a, b in zip(alone, through, strict=True)]
     rows = [{"what": "in process, engine only", **summarise(alone)}, {"what": "through Kafka", **summarise(through)}]
     work = f"{arguments.count} requests, {alone[0].tokens:,} output tokens, {name}, {arguments.dtype}"

@@ -12,6 +12,7 @@ from benchmarks.batching.policies import ROWS
 from benchmarks.batching.real import RealServer
 from benchmarks.batching.serving import Span
 from benchmarks.batching.stage import Stage
+from benchmarks.child import exit_when_terminated
 from benchmarks.engine.models import SHIPPED
 from benchmarks.report import write
 
@@ -41,6 +42,7 @@ SLOW_SPAN = Span(settle_s=5.0, measured_s=20.0, grace_s=10.0)
 
 def main() -> None:
     """Runs what is asked for."""
+    exit_when_terminated()
     arguments = _arguments()
     if arguments.kafka:
         from benchmarks.batching import kafka  # noqa: PLC0415 -- a broker and Java, which nothing else here needs

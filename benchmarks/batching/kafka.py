@@ -14,6 +14,7 @@ from benchmarks.batching.outcome import Outcome, quantile
 from benchmarks.batching.policies import Contender
 from benchmarks.batching.serving import Span
 from benchmarks.batching.stage import LIVE_SHARE, Stage
+from benchmarks.child import end
 from benchmarks.e2e import start_worker
 from benchmarks.report import publish, show
 from compose.kafka.broker import KafkaBroker
@@ -93,7 +94,7 @@ class KafkaServer:
                 raise TimeoutError(f"{len(self._open)} requests did not end within {END_S:.0f} s")
 
     def closed(self) -> Sequence[ClosedBatch]:
-        """Knows nothing of steps; see `recent`."""
+        """Knows nothing of steps; see `page`."""
         return ()
 
     def slow_down(self, factor: float) -> None:
@@ -131,19 +132,16 @@ class Watching(KafkaServer):
 
     Attributes:
         last: Its steps of late.
-        legs_ms: Each leg's quantiles, over the live requests of the run.
-        outbound_median_ms: What the policy took off its target at last.
+        legs_ms: Each leg's quantiles, over the last live requests of the run that the worker remembers.
     """
 
     last: Mapping[str, Any]
     legs_ms: Mapping[str, Any]
-    outbound_median_ms: float
 
     def clear(self) -> None:
         """Reads, and lets what is under way end."""
         page, run_ms = self.page(), 1_000 * self.now_s()
         self.last = page["models"][0]["recent"]
-        self.outbound_median_ms = page["first_tokens"]["outbound_median_ms"]
         mine = [one["legs_ms"] for one in page["first_tokens"]["lanes"]["default"]["last"] if one["ago_ms"] < run_ms]
         legs = dict(zip(Leg, zip(*mine, strict=True), strict=False)) | {"all": [sum(one) for one in mine]}
         self.legs_ms = {leg: {"p50": quantile(values, 0.5), "p95": quantile(values, 0.95)} for leg, values in legs.items()}
@@ -194,13 +192,14 @@ def worker(broker: KafkaBroker, folder: Path, told: Mapping[str, str]) -> Iterat
     """Starts `penstock worker` with this environment, and connects to it."""
     settings = load_settings({"kafka": {"bootstrap_servers": broker.bootstrap_servers}, "dtype": "float32"})
     process = start_worker(settings, MODEL, folder, told)
-    server = Watching(settings, folder / f"worker-{process.pid}.json")
     try:
-        yield server
-        server.close()
+        server = Watching(settings, folder / f"worker-{process.pid}.json")
+        try:
+            yield server
+        finally:
+            server.close()
     finally:
-        process.terminate()
-        process.wait(60)
+        end(process)
 
 
 def _legs_row(name: str, legs_ms: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:

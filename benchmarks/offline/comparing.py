@@ -39,7 +39,9 @@ def check_texts(ours: Any, theirs: Any) -> None:
         Failed: They are of other rows, or differ.
     """
     _check_rows(ours, theirs)
-    differing = compute.indices_nonzero(compute.not_equal(ours.column("output"), theirs.column("output"))).to_pylist()
+    differing = compute.indices_nonzero(
+        compute.fill_null(compute.not_equal(ours.column("output"), theirs.column("output")), fill_value=True)
+    ).to_pylist()
     if differing:
         a, b = (table.column("output")[differing[0]].as_py() for table in (ours, theirs))
         raise Failed(f"{len(differing)} of {len(ours)} outputs differ; the first one, of row {differing[0]}: {a!r} and {b!r}")

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.child import Failed
+from benchmarks.child import Failed, end
 from benchmarks.e2e import start_worker
 from benchmarks.offline.ran import Ran
 from benchmarks.offline.score import LOOK_S, PENSTOCK, ended, options, results, run, scoring_s
@@ -19,7 +19,6 @@ from pipeline.settings import DtypeChoice, ModelSettings, Settings
 
 READY_S = 30.0
 JOB_S = 900.0
-STOP_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +62,7 @@ def services(model: Path, environment: Mapping[str, str], folder: Path) -> Itera
 
         def start(*command: str) -> subprocess.Popen[bytes]:
             process = subprocess.Popen(command, env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-            stack.callback(_end, process)
+            stack.callback(end, process)
             return process
 
         redis = start(program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no")
@@ -71,7 +70,7 @@ def services(model: Path, environment: Mapping[str, str], folder: Path) -> Itera
         celery = start(str(PENSTOCK), "celery")
         settings = Settings(dtype=DtypeChoice.FLOAT32)
         worker = start_worker(settings, ModelSettings(name="model", source=str(model)), Path(environment["PENSTOCK_DATA_DIR"]), environment)
-        stack.callback(_end, worker)
+        stack.callback(end, worker)
         yield Jobs(model, environment, (redis.pid, celery.pid, worker.pid))
 
 
@@ -96,12 +95,3 @@ def _wait(condition: Callable[[], bool], longest_s: float, otherwise: str) -> No
         if time.monotonic() > until_s:
             raise Failed(f"{otherwise} within {longest_s:.0f} s")
         time.sleep(LOOK_S)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(STOP_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
