@@ -6,17 +6,17 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.offline.fields import QUERY_COLUMN, of_messages, of_text, parse, text_in
 from pipeline.offline.refusals import JobRefused
 from pipeline.offline.tasks import ENDPOINTS, GENERATING
 from pipeline.offline.template import ROW, PromptTemplate
-from schemas.errors import InvalidJson, InvalidRequest, UnknownModel
+from schemas.errors import InvalidRequest, UnknownModel
 from schemas.generation import Generation
 from schemas.job import JobSpec, Task
 from schemas.record import Origin, ReplyAddress
 from schemas.request import Endpoint, Request, parse_body
 
 REQUEST_COLUMNS = ("custom_id", "url", "body")
-QUERY_COLUMN = "query"
 HEAD_CHARACTERS = 256
 """What tells prompts that begin alike."""
 Identity = tuple[int, int, int]
@@ -83,9 +83,9 @@ class Asking:
         if self._spec.prompt.is_request:
             fields, text = self._own(row)
         elif self._spec.prompt.messages_column is not None:
-            fields, text = self._of_messages(_messages(row[self._spec.prompt.messages_column]))
+            fields, text = self._of_messages(row[self._spec.prompt.messages_column])
         else:
-            query = _column(row, self._spec.prompt.query_column or QUERY_COLUMN) if self._spec.task is Task.RERANK else ""
+            query = text_in(row, self._spec.prompt.query_column or QUERY_COLUMN) if self._spec.task is Task.RERANK else ""
             fields, text = self._of_text(self._text(row), query)
         return self._made(place, identity, fields, text)
 
@@ -114,33 +114,23 @@ class Asking:
         )
         return Ask(row=place, request=request, fields=fields, text=text[:HEAD_CHARACTERS], size=len(text), digest=digest)
 
-    def _of_messages(self, messages: list[dict[str, Any]]) -> tuple[dict[str, Any], str]:
+    def _of_messages(self, value: Any) -> tuple[dict[str, Any], str]:
         """A body's fields, and the text that they hold."""
-        return self._fixed | {"messages": messages}, "".join(str(message.get("content")) for message in messages)
+        fields = of_messages(value)
+        return self._fixed | fields, "".join(str(message.get("content")) for message in fields["messages"])
 
     def _of_text(self, text: str, query: str) -> tuple[dict[str, Any], str]:
-        match self._spec.task:
-            case Task.GENERATE | Task.SCORE:
-                return self._fixed | {"prompt": text}, text
-            case Task.CHAT:
-                return self._fixed | {"messages": [{"role": "user", "content": text}]}, text
-            case Task.EMBED | Task.CLASSIFY:
-                return self._fixed | {"input": text}, text
-            case Task.RERANK:
-                return self._fixed | {"query": query, "documents": [text]}, query + text
+        return self._fixed | of_text(self._spec.task, text, query), query + text
 
     def _text(self, row: Mapping[str, Any]) -> str:
-        text = self._template.render(row) if self._template is not None else _column(row, str(self._spec.prompt.column))
-        if not text:
-            raise InvalidRequest("the prompt is empty", param="prompt")
-        return text
+        return self._template.render(row) if self._template is not None else text_in(row, str(self._spec.prompt.column))
 
     def _own(self, row: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
         """The request that the row is: a line of a Batch file."""
         wanted = ENDPOINTS[self._spec.task]
         if row["url"] != wanted:
             raise InvalidRequest(f"url must be {wanted} in a job with task {self._spec.task}", param="url")
-        fields = _parse(row["body"]) if isinstance(row["body"], str) else row["body"]
+        fields = parse(row["body"]) if isinstance(row["body"], str) else row["body"]
         if not isinstance(fields, dict):
             raise InvalidRequest("body is missing or no object", param="body")
         fields = {name: value for name, value in fields.items() if value is not None}
@@ -170,36 +160,6 @@ def _fixed(spec: JobSpec) -> dict[str, Any]:
         return fixed
     given = sampling.model_dump(exclude={"seed", "stop", "ignore_eos"})
     return fixed | given | {"stop": list(sampling.stop) or None, "ignore_eos": sampling.ignore_eos}
-
-
-def _column(row: Mapping[str, Any], name: str) -> str:
-    value = row[name]
-    if value is None:
-        raise InvalidRequest(f"the column {name} is null in this row", param="prompt")
-    return value if isinstance(value, str) else _spelt(value, name)
-
-
-def _spelt(value: Any, name: str) -> str:
-    if isinstance(value, bool | int | float):
-        return str(value)
-    raise InvalidRequest(f"the column {name} holds no text", param="prompt")
-
-
-def _messages(value: Any) -> list[dict[str, Any]]:
-    """Messages as a column of lists has them, or as JSON text."""
-    value = _parse(value) if isinstance(value, str) else value
-    if value is None:
-        raise InvalidRequest("the messages are null in this row", param="messages")
-    if not isinstance(value, list) or not all(isinstance(message, dict) for message in value):
-        raise InvalidRequest("messages must be a list of objects with role and content", param="messages")
-    return [{name: entry for name, entry in message.items() if entry is not None} for message in value]
-
-
-def _parse(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        raise InvalidJson("the column does not hold JSON") from None
 
 
 def _digest(fields: Mapping[str, Any]) -> bytes:

@@ -8,13 +8,13 @@ from typing import Self
 from pipeline.offline.answer import Answer
 from pipeline.offline.flight.address import WorkerAddress, WorkerAway
 from pipeline.offline.flight.session import Session, WorkerDied
-from pipeline.offline.flight.stream import ROW_BYTES
+from pipeline.offline.flight.stream import to_body
 from pipeline.offline.flight.wire import Wanted, Welcome
 from pipeline.offline.prompts import Ask, Asking
 from pipeline.offline.refusals import Fault, JobRefused
 from pipeline.offline.scorer import Scored, Ticket
 from pipeline.offline.tasks import GENERATING
-from schemas.errors import EngineError, InvalidRequest, RecordTooLarge
+from schemas.errors import EngineError
 from schemas.job import JobSpec
 from schemas.json_value import dump
 
@@ -89,7 +89,7 @@ class FlightScorer:
         """Queues rows for the way."""
         rows = []
         for ticket, ask in asks:
-            body = _body(ask)
+            body = to_body(ask.fields)
             if isinstance(body, Fault):
                 self._refused.append(Scored(ticket, Answer(row=ask.row, fault=body)))
                 continue
@@ -128,13 +128,3 @@ class FlightScorer:
         if wanted.dtype not in (AUTO_DTYPE, served.dtype) and served.spec.dtype != wanted.dtype:
             raise JobRefused(f"the worker computes {wanted.name!r} in {served.dtype}, and the job wants {wanted.dtype}")
         self._dtype, self._depth = served.dtype, welcome.depth
-
-
-def _body(ask: Ask) -> bytes | Fault:
-    try:
-        body = dump(dict(ask.fields))
-    except ValueError:
-        return Fault(InvalidRequest.code, "the row holds half of a surrogate pair, or a number that JSON does not have")
-    if len(body) > ROW_BYTES:
-        return Fault(RecordTooLarge.code, f"the row's request has more than {ROW_BYTES} bytes")
-    return body

@@ -15,36 +15,30 @@ import pyarrow as pa
 from pydantic import SecretStr
 
 from pipeline.offline.answer import Answer
+from pipeline.offline.fields import QUERY_COLUMN, Fields, of_messages, of_text, text_in
 from pipeline.offline.flight.address import AUTO, WorkerAddress
 from pipeline.offline.flight.session import Session
-from pipeline.offline.flight.stream import ROW_BYTES
+from pipeline.offline.flight.stream import to_body
 from pipeline.offline.flight.wire import COUNTS, Wanted, Welcome
 from pipeline.offline.refusals import Fault, JobRefused
 from pipeline.offline.tasks import ERROR_COLUMNS, result_columns
-from schemas.errors import InvalidRequest, RecordTooLarge
+from schemas.errors import InvalidRequest
 from schemas.job import Task
-from schemas.json_value import dump
 
 PATIENCE_S = 120.0
-FIELDS: Mapping[Task, str] = {
-    Task.GENERATE: "prompt",
-    Task.CHAT: "messages",
-    Task.EMBED: "input",
-    Task.CLASSIFY: "input",
-    Task.RERANK: "documents",
-    Task.SCORE: "prompt",
-}
-"""What a text is in the request of each task."""
 
 
 class FlightMapper:
     """Adds a task's result columns to batches of rows, and `error_code` and `error_message`, which are null where all went well.
 
+    Every row comes back, in its place. One that cannot be computed, such as one whose text is null, empty or too long, has its fault
+    in these two and nulls for results, and its neighbours do not notice: what a job writes to its error rows.
+
     It can be pickled; the connection stays behind. One thread at a time may call it.
 
     Args:
         task: What to do with each row: generate, chat, embed, classify, rerank or score.
-        column: The texts; for chat also lists of messages.
+        column: The texts; numbers are spelt. For chat also lists of messages.
         model: Which of the worker's models.
         worker: `unix:///PATH`, `grpc+tls://HOST:PORT`, or `auto` with the worker's data folder.
         data_dir: That folder.
@@ -68,13 +62,14 @@ class FlightMapper:
         data_dir: Path | str = ".",
         token: str | None = None,
         authorities: Path | str | None = None,
-        query_column: str = "query",
+        query_column: str = QUERY_COLUMN,
         patience_s: float = PATIENCE_S,
         **fields: Any,
     ):
         self._task = Task(task)
         self._column = column
         self._query_column = query_column
+        self._needed = [column, query_column] if self._task is Task.RERANK else [column]
         self._patience_s = patience_s
         self._wanted = Wanted(task=self._task, model=model, fields=fields)
         self._address = WorkerAddress(
@@ -94,12 +89,13 @@ class FlightMapper:
             rows: A `pyarrow.Table` or `pyarrow.RecordBatch`; the result is one of the same kind.
 
         Raises:
-            JobRefused: The worker has no such model, or does not want such rows.
+            JobRefused: A column is missing, or has a name that results need; the worker has no such model, or does not want such rows.
             WorkerAway: No worker takes rows in time.
             WorkerDied: It died while it had the rows; whoever calls may try again.
         """
-        answers = self._compute(list(self._bodies(rows)))
-        for field in [*result_columns(self._task), *ERROR_COLUMNS]:
+        self._check(rows.schema.names)
+        answers = self._compute([self._body(row) for row in rows.select(self._needed).to_pylist()])
+        for field in self._added:
             rows = rows.append_column(field, pa.array([_value(answer, field.name) for answer in answers], field.type))
         return rows
 
@@ -115,6 +111,10 @@ class FlightMapper:
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_session": None}
+
+    @property
+    def _added(self) -> tuple[Any, ...]:
+        return (*result_columns(self._task), *ERROR_COLUMNS)
 
     def _compute(self, bodies: Sequence[bytes | Fault]) -> list[Answer]:
         done: dict[int, Answer] = {number: Answer(row=number, fault=body) for number, body in enumerate(bodies) if isinstance(body, Fault)}
@@ -144,27 +144,24 @@ class FlightMapper:
             raise JobRefused(f"the worker serves no model {self._wanted.model!r}; it serves {', '.join(sorted(names))}")
         self._depth = welcome.depth
 
-    def _bodies(self, rows: Any) -> Iterator[bytes | Fault]:
-        texts = rows.column(self._column).to_pylist()
-        queries = rows.column(self._query_column).to_pylist() if self._task is Task.RERANK else [None] * len(texts)
-        for text, query in zip(texts, queries, strict=True):
-            yield self._body(text, query)
+    def _check(self, names: Sequence[str]) -> None:
+        for name in self._needed:
+            if names.count(name) != 1:
+                raise JobRefused(f"the rows need one column {name!r}; they have {', '.join(names)}")
+        if taken := sorted({field.name for field in self._added} & set(names)):
+            raise JobRefused(f"the rows have a column {taken[0]!r}, which the results need: rename it, or leave it out")
 
-    def _body(self, text: Any, query: str | None) -> bytes | Fault:
-        if text is None or (self._task is Task.RERANK and query is None):
-            return Fault(InvalidRequest.code, "the prompt is null in this row")
-        match self._task:
-            case Task.CHAT if isinstance(text, str):
-                fields: dict[str, Any] = {"messages": [{"role": "user", "content": text}]}
-            case Task.RERANK:
-                fields = {"documents": [text], "query": query}
-            case _:
-                fields = {FIELDS[self._task]: text}
+    def _body(self, row: Mapping[str, Any]) -> bytes | Fault:
         try:
-            body = dump(fields)
-        except (ValueError, TypeError):
-            return Fault(InvalidRequest.code, "the row's column holds what JSON does not have")
-        return body if len(body) <= ROW_BYTES else Fault(RecordTooLarge.code, f"the row's request has more than {ROW_BYTES} bytes")
+            return to_body(self._fields(row))
+        except InvalidRequest as error:
+            return Fault.of(error)
+
+    def _fields(self, row: Mapping[str, Any]) -> Fields:
+        if self._task is Task.CHAT and isinstance(row[self._column], list):
+            return of_messages(row[self._column])
+        query = text_in(row, self._query_column) if self._task is Task.RERANK else ""
+        return of_text(self._task, text_in(row, self._column), query)
 
 
 def _value(answer: Answer, name: str) -> Any:

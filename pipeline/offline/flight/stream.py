@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -10,6 +10,9 @@ from pyarrow import flight
 
 from pipeline.offline.answer import Answer
 from pipeline.offline.flight.wire import BATCH_BYTES, BATCH_ROWS, BODY_SCHEMA, Goodbye, Wanted, read_answers
+from pipeline.offline.refusals import Fault
+from schemas.errors import InvalidRequest, RecordTooLarge
+from schemas.json_value import dump
 
 ROW_BYTES = BATCH_BYTES - 1024
 """The longest body of a row."""
@@ -37,6 +40,15 @@ class Broken(Exception):
         self.is_refused = is_refused
         self.was_entered = was_entered
         self.was_told = was_told
+
+
+def to_body(fields: Mapping[str, Any]) -> bytes | Fault:
+    """The body of a row's request, or why it has none that can be sent."""
+    try:
+        body = dump(dict(fields))
+    except (ValueError, TypeError):
+        return Fault(InvalidRequest.code, "the row holds half of a surrogate pair, or a value that JSON does not have")
+    return body if len(body) <= ROW_BYTES else Fault(RecordTooLarge.code, f"the row's request has more than {ROW_BYTES} bytes")
 
 
 class Stream:
