@@ -2,7 +2,7 @@
 
     Ray Data    dataset.map_batches(FlightMapper(...), batch_format="pyarrow")
     Spark       frame.mapInArrow(FlightMapper(...).map, schema)
-    Daft        a batch function that calls it with a table of its column
+    Daft        a batch method that gives it a table of its column (tests/integration/daft_pipeline.py)
 
 Each process of the cluster makes a connection of its own, when the first batch comes.
 """
