@@ -36,7 +36,7 @@ MOST_MARGIN = 0.5
 SPEED_GAIN = 0.3
 """Part of what a step was off by that is expected of the next one: what disturbs a step mostly lasts for some."""
 SPEED_STEP = 1.12
-"""How many times slower or faster than the step before a step may show the machine to be: one pause is no change of speed, two are."""
+"""How many times slower or faster than the step before a step may show the machine to be: a pause is no change of speed, steps in a row are."""
 
 
 class Load:
@@ -88,7 +88,8 @@ class StepModel:
         """By what share of the prediction 95 of 100 steps of late are slower at most; `MOST_MARGIN` where it is more."""
         self._speed = 1.0
         """How many times as long steps take now as the sum says."""
-        self._last_change = 1.0
+        self._believed = 1.0
+        """What was believed of the step before; what it took counts for nothing more, or two pauses in a row would be taken in full."""
         self._fitted = [0.0] * size
         self._products = [[0.0] * size for _ in range(size)]
         self._targets = [0.0] * size
@@ -130,9 +131,9 @@ class StepModel:
 
     def _follow(self, change: float) -> None:
         """Follows the machine's speed, given how many times as long as predicted a step took."""
-        believed = min(max(change, min(self._last_change, 1.0) / SPEED_STEP), max(self._last_change, 1.0) * SPEED_STEP)
+        believed = min(max(change, min(self._believed, 1.0) / SPEED_STEP), max(self._believed, 1.0) * SPEED_STEP)
         self._speed *= believed**SPEED_GAIN
-        self._last_change = change
+        self._believed = believed
 
     def _learn(self, terms: Sequence[float], measured_s: float) -> None:
         keep = 1.0 - 1.0 / REMEMBERED_STEPS

@@ -44,6 +44,21 @@ def test_one_pause_spoils_nothing():
     assert model.predict(load(32)) == pytest.approx(before, rel=0.05)
 
 
+@pytest.mark.parametrize(("pauses", "moved"), [(2, 0.15), (3, 0.35)])
+@pytest.mark.parametrize("factor", [4.0, 100.0, 10_000.0])
+def test_pauses_in_a_row_are_taken_for_a_slower_machine_little_by_little(pauses, moved, factor):
+    """However long they are; twenty steps later nothing is left of them, in the sum neither."""
+    model = learned()
+    before, prompt_s = model.predict(load(32)), model.predict(load(8, chunk=128))
+    for _ in range(pauses):
+        model.observe(load(32), factor * step_s(load(32)))
+    assert before < model.predict(load(32)) < (1.0 + moved) * before
+    for _ in range(20):
+        model.observe(load(32), step_s(load(32)))
+    assert model.predict(load(32)) == pytest.approx(before, rel=0.03)
+    assert model.predict(load(8, chunk=128)) == pytest.approx(prompt_s, rel=0.05)
+
+
 def test_a_machine_that_slows_down_is_followed():
     """From a hundred steps on, predictions are those of the slower machine."""
     draw, model = Random(2), learned()
