@@ -14,6 +14,7 @@ from celery import Celery, bootsteps, platforms, signals
 from celery.platforms import SecurityWarning
 
 from pipeline.logs import configure_logging
+from pipeline.offline.confinement import OUTPUT_STORES, ROOTS
 from pipeline.offline.jobs.driver import Driver
 from pipeline.offline.jobs.errands import Kind
 from pipeline.settings import BadConfiguration, JobsSettings, Settings, load
@@ -74,8 +75,9 @@ def run(settings: Settings, queues: Sequence[str], *, with_parent: bool = False)
     if unknown := set(queues) - known:
         raise BadConfiguration(f"there is no queue {min(unknown)!r}; they are {', '.join(sorted(known))}")
     warnings.filterwarnings("ignore", category=SecurityWarning)  # of root, for what pickles could do: none are taken
-    if confinement(settings) is not None and not settings.jobs.roots:
-        log.warning("jobs_will_fail", detail="others can list jobs too, and jobs.roots (PENSTOCK_JOBS__ROOTS) names no folder that jobs may use")
+    within = confinement(settings)
+    if within is not None and not (within.roots or within.output_stores):
+        log.warning("jobs_will_fail", detail=f"others can list jobs too, and neither {ROOTS} nor {OUTPUT_STORES} names a place for their results")
     if with_parent:
         platforms.set_pdeathsig("SIGTERM")
     chosen = ["-Q", ",".join(queues)] if queues else []

@@ -30,7 +30,7 @@ def confinement(settings: Settings) -> Confinement | None:
     jobs = settings.jobs
     if jobs.roots is None and is_own(open_registry(settings).root):
         return None
-    return Confinement(jobs.roots or (), jobs.stores)
+    return Confinement(jobs.roots or (), jobs.stores, jobs.output_stores)
 
 
 def estimate_on_worker(settings: Settings, job: Job, cost_per_hour: float | None) -> Estimate:

@@ -4,30 +4,48 @@ A name is held against the settings after `..` and links in it are resolved. Tha
 within a root for a link in the moment between the look and the use: a root is for those who may read what its workers read.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult
 
+from pipeline.offline.addresses import is_store, split, steps
 from pipeline.offline.refusals import JobRefused
 
 ROOTS, STORES = "jobs.roots (PENSTOCK_JOBS__ROOTS)", "jobs.stores (PENSTOCK_JOBS__STORES)"
+OUTPUT_STORES = "jobs.output_stores (PENSTOCK_JOBS__OUTPUT_STORES)"
 
 
 @dataclass(frozen=True, slots=True)
 class Confinement:
-    """Folders of this machine, and addresses in object stores; what lies beneath them may be used."""
+    """What lies beneath these may be used: folders of this machine to read and write, stores to read, and those for results to write.
+
+    A store that may be read is not one to write to, nor the other way round: results of one job are not another's to read.
+    """
 
     roots: tuple[Path, ...]
     stores: tuple[str, ...]
+    output_stores: tuple[str, ...] = ()
 
     def check(self, address: str) -> None:
-        """Looks at the name of an input or of a folder of results, whether it is there or not.
+        """Looks at the name of an input, whether it is there or not.
 
         Raises:
             JobRefused: It leads elsewhere; the message names the setting, and nothing of where it leads.
         """
-        if "://" in address:
-            self._check_store(address)
+        if is_store(address):
+            _check_store(address, self.stores, STORES)
+        else:
+            self._check_path(address)
+
+    def check_output(self, address: str) -> None:
+        """Looks at where results shall go, in the same way.
+
+        Raises:
+            JobRefused: As `check` does.
+        """
+        if is_store(address):
+            _check_store(address, self.output_stores, OUTPUT_STORES)
         else:
             self._check_path(address)
 
@@ -40,34 +58,19 @@ class Confinement:
         if not is_inside:
             raise JobRefused(f"{address} lies in no folder that submitted jobs may use: see {ROOTS}")
 
-    def _check_store(self, address: str) -> None:
-        """Queries count: one of them names the server behind a bucket."""
-        wanted = _split(address)
-        if wanted is None or not any(_holds(store, wanted) for store in map(_split, self.stores) if store is not None):
-            raise JobRefused(f"{address.partition('?')[0]} lies in no object store that submitted jobs may use: see {STORES}")
 
-
-def _split(address: str) -> SplitResult | None:
-    """The parts of an address; None for one that readers may take for different things."""
-    if not address.isprintable():  # some of what is not would be dropped in silence
-        return None
-    try:
-        parts = urlsplit(address)
-    except ValueError:
-        return None
-    is_odd = parts.fragment or not parts.scheme or {".", ".."} & set(_steps(parts))
-    return None if is_odd else parts
-
-
-def _steps(parts: SplitResult) -> list[str]:
-    return [step for step in unquote(parts.path).split("/") if step]
+def _check_store(address: str, stores: Sequence[str], setting: str) -> None:
+    """Queries count: one of them names the server behind a bucket."""
+    wanted = split(address)
+    if wanted is None or not any(_holds(store, wanted) for store in map(split, stores) if store is not None):
+        raise JobRefused(f"{address.partition('?')[0]} lies in no object store that submitted jobs may use so: see {setting}")
 
 
 def _holds(store: SplitResult, wanted: SplitResult) -> bool:
-    steps = _steps(store)
+    above = steps(store)
     return (
         store.scheme == wanted.scheme
         and store.netloc in ("", wanted.netloc)  # s3:// is every bucket
         and store.query == wanted.query
-        and _steps(wanted)[: len(steps)] == steps
+        and steps(wanted)[: len(above)] == above
     )

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote
 
 from pyarrow import fs
 
+from pipeline.offline.addresses import check_open
 from pipeline.offline.confinement import Confinement
 from pipeline.offline.refusals import JobRefused
 from schemas.job import InputFile, InputFormat
@@ -27,6 +28,8 @@ SUFFIXES = {
 }
 EDGE_BYTES = 64 * 1024
 NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
+IN_PATHS = "/:@!$&'()*+,;="
+"""What an address's path may hold as it is, beside letters and digits (RFC 3986, 3.3)."""
 GLOB = re.compile(r"[*\[]")
 GLOB_PART = re.compile(r"\*\*/|\*|\?|\[!?[^\]]+\]|.", re.DOTALL)
 
@@ -82,14 +85,13 @@ def locate(uri: str, within: Confinement | None = None) -> tuple[Any, str]:
     """The file system that holds a file, and the file's path there.
 
     Raises:
-        JobRefused: There is no such file system, or it may not be used, or the address holds a password.
+        JobRefused: There is no such file system, or it may not be used, or the address holds a secret.
     """
     if within is not None:
         within.check(uri)
     if "://" not in uri:
         return fs.LocalFileSystem(), str(Path(uri).absolute())
-    if urlsplit(uri).username is not None:
-        raise JobRefused("an input's address holds a user or a password: give them by the environment, for addresses are kept with the job")
+    check_open(uri)
     try:
         filesystem, path = fs.FileSystem.from_uri(uri)
     except (OSError, ValueError, ImportError) as error:
@@ -207,7 +209,7 @@ def _uri(text: str, path: str) -> str:
         return path
     scheme, _, rest = text.partition("://")
     query = rest.partition("?")[2]
-    return f"{scheme}://{path}" + (f"?{query}" if query else "")
+    return f"{scheme}://{quote(path, safe=IN_PATHS)}" + (f"?{query}" if query else "")
 
 
 def _partition(relative: str) -> dict[str, str | None]:

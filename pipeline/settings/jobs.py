@@ -28,6 +28,7 @@ class JobsSettings(Group):
         description="folders whose files submitted jobs may read and write; unset: none where others too can list jobs, else what this user may",
     )
     stores: tuple[str, ...] = Field(default=(), description="object stores that submitted jobs may read, as s3://BUCKET or s3://BUCKET/FOLDER")
+    output_stores: tuple[str, ...] = Field(default=(), description="object stores that take results of submitted jobs; stores says which may be read")
     worker: str = Field(
         default="auto", description="whose door rows go through: auto, the worker of this machine, unix:///PATH or grpc+tls://HOST:PORT"
     )
@@ -56,7 +57,7 @@ class JobsSettings(Group):
             raise ValueError(f"must begin with one of {', '.join(known)}: others lose tasks when a worker is killed")
         return url
 
-    @field_validator("stores")
+    @field_validator("stores", "output_stores")
     @classmethod
     def _are_stores(cls, stores: tuple[str, ...]) -> tuple[str, ...]:
         if wrong := [store for store in stores if "://" not in store or store.startswith("file:")]:
@@ -64,9 +65,9 @@ class JobsSettings(Group):
         return stores
 
     @model_validator(mode="after")
-    def _has_place_for_results(self) -> Self:
-        if self.stores and self.roots is None:
-            raise ValueError("stores confine jobs, and then roots must name the folders for their results")
+    def _confines_in_full(self) -> Self:
+        if (self.stores or self.output_stores) and self.roots is None:
+            raise ValueError("stores and output_stores confine jobs, and then roots must name the folders that they may use, or be [] for none")
         return self
 
     @model_validator(mode="after")

@@ -120,10 +120,13 @@ def test_jobs_that_others_can_list_may_use_only_what_the_settings_name(tmp_path:
     named = build_driver(settings(tmp_path, **redis, roots=[tmp_path], stores=["s3://rows"]), Nobody(), bool)._within
     assert named == Confinement((tmp_path,), ("s3://rows",))
     assert build_driver(settings(tmp_path, roots=[tmp_path]), Nobody(), bool)._within == Confinement((tmp_path,), ())
+    results = build_driver(settings(tmp_path, roots=[], output_stores=["s3://results"]), Nobody(), bool)._within
+    assert results == Confinement((), (), ("s3://results",))
     with pytest.raises(BadConfiguration, match="no object store"):
         settings(tmp_path, stores=["/data"])
-    with pytest.raises(BadConfiguration, match="roots must name"):
-        settings(tmp_path, stores=["s3://rows"])
+    for name in ("stores", "output_stores"):
+        with pytest.raises(BadConfiguration, match="roots must name"):
+            settings(tmp_path, **{name: ["s3://rows"]})
 
 
 def test_a_list_is_its_users_own_whatever_his_umask_and_whoever_makes_it(tmp_path: Path):

@@ -95,6 +95,19 @@ def test_other_addresses_are_refused(address: str):
         Confinement((Path("/etc"),), STORES).check(address)
 
 
+def test_a_store_to_read_is_none_to_write_to_nor_the_other_way_round(root: Path):
+    """Each has its own list; the message names it. Folders of this machine are for both."""
+    within = Confinement((root,), ("s3://in",), ("s3://results/ours",))
+    within.check("s3://in/rows.parquet")
+    within.check_output("s3://results/ours/today")
+    within.check_output(str(root / "out"))
+    for address in ("s3://in/out", "s3://results/theirs", "s3://results/ours/../theirs"):
+        with pytest.raises(JobRefused, match=r"jobs\.output_stores"):
+            within.check_output(address)
+    with pytest.raises(JobRefused, match=r"jobs\.stores"):
+        within.check("s3://results/ours/today/data-0.parquet")
+
+
 def test_results_go_nowhere_else(root: Path, within: Confinement, tmp_path: Path):
     """Neither by name nor through a link, and nothing is made there."""
     (root / "up").symlink_to(tmp_path)
