@@ -221,6 +221,20 @@ class OutputFile(JobRecord):
     sha256: str
 
 
+class Destination(JobRecord):
+    """Where in an object store a job's results go, and whose they are: it lies in the job's folder, and as the job's claim beside its results.
+
+    `owner` is a name that no other job has; `fingerprint` is the specification's. `host` and `folder` tell where the job is worked on.
+    """
+
+    version: int = VERSION
+    uri: str
+    owner: str
+    fingerprint: str
+    host: str
+    folder: str
+
+
 class TokenUsage(JobRecord):
     """Tokens that were computed. `computed_rows` leaves out the rows that another row answers, and those that no model saw."""
 

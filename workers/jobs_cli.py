@@ -10,11 +10,12 @@ import typer
 from pipeline.cli.console import complain, say, write_json, write_line
 from pipeline.cli.dry_run import CostPerHour, DryRun, show_estimate
 from pipeline.cli.exits import EXIT_ERROR, EXIT_TRY_AGAIN
-from pipeline.cli.job_options import JobOptions, check_out, pick_model, with_job
+from pipeline.cli.job_options import JobOptions, pick_model, read_out, with_job
 from pipeline.cli.options import Given, Json, with_settings
 from pipeline.cli.standings import exit_code_of, follow, show, show_list
 from pipeline.engine.load_error import LoadError
 from pipeline.logs import configure_logging
+from pipeline.offline.addresses import absolute, extended, is_store, store_of
 from pipeline.offline.fingerprint import describe_model
 from pipeline.offline.flight.address import WorkerAway
 from pipeline.offline.flight.session import WorkerDied
@@ -26,6 +27,7 @@ from pipeline.offline.jobs.webhook import WebhookRefused, parse_target
 from pipeline.offline.plan import preview
 from pipeline.offline.refusals import JobRefused
 from pipeline.offline.scoring import Halt
+from pipeline.offline.store import Store, destination_of
 from pipeline.settings import Settings
 from schemas.job import JobSpec, OutputFile
 from workers.jobs import confinement, estimate_on_worker, is_local
@@ -72,13 +74,14 @@ def submit(
 ) -> None:
     """Hand a job to the background: the same arguments as `penstock score`, and the same again means the same job.
 
-    Those who run it see the same paths as this command does. With --dry-run its worker computes a sample, and nothing is submitted.
+    Those who run it see the same paths and stores as this command does. With --dry-run its worker computes a sample, and nothing is submitted.
     """
     settings = _settings(given, options)
     with Refusing():
         spec = options.spec(describe_model(pick_model(settings), settings.dtype))
         if dry_run:
-            job = preview(spec, options.inputs, options.out, settings.offline.shard_rows, confinement(settings))
+            folder = open_registry(settings).home_of(options.out).folder_of(options.out).path
+            job = preview(spec, options.inputs, folder, settings.offline.shard_rows, confinement(settings), store_of(options.out))
             show_estimate(estimate_on_worker(settings, job, cost_per_hour), as_json=as_json)
             return
         home = _submit(settings, spec, options.inputs, options.out, webhook)
@@ -146,7 +149,9 @@ def retry_errors(
     given: Given,
     job: JobId,
     *,
-    out: Annotated[Path | None, typer.Option("--output", "-o", help="The new job's folder; beside the old one if unset.", callback=check_out)] = None,
+    out: Annotated[
+        str | None, typer.Option("--output", "-o", metavar="OUT", help="Where its results go; beside the old ones if unset.", callback=read_out)
+    ] = None,
     wait: Wait = False,
     as_json: Json = False,
 ) -> None:
@@ -161,7 +166,7 @@ def retry_errors(
         if not failed:
             raise JobRefused(f"no row of {job} failed")
         spec = former.spec.model_copy(update={"drop_columns": RETRY_DROPS})
-        again = _submit(settings, spec, failed, out or Path(f"{former.out}-retry"), former.webhook)
+        again = _submit(settings, spec, failed, out or extended(former.out, "-retry"), former.webhook)
     _tell(again, wait=wait, as_json=as_json)
 
 
@@ -203,19 +208,21 @@ def _settings(given: Given, options: JobOptions | None = None) -> Settings:
     return settings
 
 
-def _submit(settings: Settings, spec: JobSpec, inputs: Sequence[str], out: Path, webhook: str | None) -> Home:
+def _submit(settings: Settings, spec: JobSpec, inputs: Sequence[str], out: str, webhook: str | None) -> Home:
     if webhook is not None:
         parse_target(webhook)
     inputs = [text if "://" in text else str(Path(text).absolute()) for text in inputs]
-    within = confinement(settings)
+    out, registry, within = absolute(out), open_registry(settings), confinement(settings)
     if within is not None:
-        within.check(str(out.absolute()))
+        within.check_output(out)
     expand(inputs, within)  # who names what is not there hears of it now
-    home = open_registry(settings).submit(
+    if is_store(out):
+        Store(destination_of(registry.home_of(out).folder_of(out), out, spec)).look()  # and who names what is another's
+    home = registry.submit(
         Submission(
             id=job_id_of(out),
             inputs=tuple(inputs),
-            out=str(out.absolute()),
+            out=out,
             spec=spec,
             shard_rows=settings.offline.shard_rows,
             webhook=webhook,
@@ -245,7 +252,7 @@ def _results(home: Home, *, errors: bool) -> list[str]:
     folder = home.folder
     commits = [folder.commit(int(path.stem)) for path in sorted(folder.commits.glob("[0-9]*.json"))]
     files: list[OutputFile | None] = [commit.errors if errors else commit.data for commit in commits if commit is not None]
-    return [str(folder.path / file.name) for file in files if file is not None]
+    return [extended(home.submission.out, f"/{file.name}") for file in files if file is not None]
 
 
 def _found(settings: Settings, jobs: Sequence[str]) -> list[Home]:

@@ -1,7 +1,6 @@
 """The options that say what a job is, the same for all verbs that begin one."""
 
 import inspect
-import re
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field, fields
 from functools import wraps
@@ -12,24 +11,24 @@ import typer
 from pydantic import ValidationError
 
 from pipeline.cli.options import Given, read_model
+from pipeline.offline.addresses import parse_output
+from pipeline.offline.refusals import JobRefused
 from pipeline.settings import BadConfiguration, DeviceChoice, DtypeChoice, ModelSettings, Settings
 from schemas.job import JobSpec, ModelSpec, OutputFormat, PromptSpec, SamplingSpec, Task
 
-STORE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
-
-def check_out(out: Path | None) -> Path | None:
-    """Looks at the name of a job's folder.
+def read_out(out: str | None) -> str | None:
+    """Reads where results shall go.
 
     Raises:
-        BadParameter: It is that of an object store, which a path would quietly make a folder here of.
+        BadParameter: It is a file, or no sound address.
     """
-    if out is not None and STORE.match(str(out)):
-        raise typer.BadParameter(
-            f"{out} is in an object store, and a job's folder takes locks and hard links, which none has: "
-            "write to a folder of this machine, and copy its data-*, errors-* and manifest.json when the job has ended (aws s3 sync, rclone, gsutil)"
-        )
-    return out
+    if out is not None and Path(out).is_file():
+        raise typer.BadParameter(f"{out} is a file: name a folder, or an address in an object store")
+    try:
+        return None if out is None else parse_output(out)
+    except JobRefused as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +37,7 @@ class JobOptions:
 
     inputs: Annotated[list[str], typer.Argument(metavar="IN...", help="Parquet, JSONL, CSV or Arrow: files, folders, globs, or s3:// and the like.")]
     out: Annotated[
-        Path, typer.Option("--output", "-o", help="The job's folder: results, and all that it takes to go on.", file_okay=False, callback=check_out)
+        str, typer.Option("--output", "-o", metavar="OUT", help="The job's folder, or s3:// and the like: where its results go.", callback=read_out)
     ]
     task: Annotated[Task, typer.Option(help="What to do with each row.")]
     model: Annotated[

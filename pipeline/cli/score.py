@@ -16,6 +16,7 @@ from pipeline.cli.options import Given, Json, with_settings
 from pipeline.cli.signals import interruptible
 from pipeline.engine.load_error import LoadError
 from pipeline.logs import configure_logging
+from pipeline.offline.addresses import extended, store_of
 from pipeline.offline.engine_scorer import EngineScorer
 from pipeline.offline.estimating import Estimate, estimate
 from pipeline.offline.finalising import finalise
@@ -24,10 +25,11 @@ from pipeline.offline.flags import lower_pause, read_flag, watch
 from pipeline.offline.flight.address import WorkerAddress, WorkerAway
 from pipeline.offline.flight.client import FlightScorer
 from pipeline.offline.flight.session import WorkerDied, meet
+from pipeline.offline.jobs.registry import open_registry
 from pipeline.offline.jobs.rooms import passing
 from pipeline.offline.plan import Job, plan, preview
 from pipeline.offline.prompts import Asking
-from pipeline.offline.refusals import JobBusy, JobRefused
+from pipeline.offline.refusals import JobBusy, JobRefused, StoreAway
 from pipeline.offline.scorer import Scorer
 from pipeline.offline.scoring import Halt, Scoring
 from pipeline.offline.turnstile import Turnstile
@@ -50,26 +52,31 @@ def score(
 ) -> None:
     """Run a model over a dataset: generate, chat, embed, classify, rerank, or score how likely texts are.
 
-    Results lie in OUT/data-*, rows that failed in OUT/errors-*, both in the order of the input. The same command again goes on
-    where the job stood. Exits with 3 when some rows failed.
+    Results lie in OUT/data-*, rows that failed in OUT/errors-*, both in the order of the input; in a store they are complete when
+    OUT/manifest.json is there. The same command again goes on where the job stood. Exits with 3 when some rows failed.
     """
     settings = given.settings(options.flags())
     _configure(settings)
     try:
         address = None if worker is None else WorkerAddress.of(worker, settings)
         spec = options.spec(_model(settings, address))
+        registry, store = open_registry(settings), store_of(options.out)
+        home = registry.home_of(options.out)
         if dry_run:
-            job = preview(spec, options.inputs, options.out, settings.offline.shard_rows)
+            job = preview(spec, options.inputs, home.folder_of(options.out).path, settings.offline.shard_rows)
             show_estimate(_estimate(job, settings, address, cost_per_hour), as_json=as_json)
             return
-        manifest = _finish(plan(spec, options.inputs, options.out, settings.offline.shard_rows), settings, address)
+        if store is not None:
+            registry.make_home(options.out)
+        job = plan(spec, options.inputs, home.folder_of(options.out).path, settings.offline.shard_rows, store=store)
+        manifest = _finish(job, settings, address)
     except JobRefused as error:
         complain(str(error))
         raise typer.Exit(EXIT_ERROR) from None
     except JobBusy as error:
         complain(f"{error}; another process works on them: repeat the command when it has ended")
         raise typer.Exit(EXIT_TRY_AGAIN) from None
-    except (WorkerAway, WorkerDied) as error:
+    except (WorkerAway, WorkerDied, StoreAway) as error:
         complain(f"{error}; the same command goes on from here")
         raise typer.Exit(EXIT_TRY_AGAIN) from None
     except LoadError as error:
@@ -95,7 +102,7 @@ def _model(settings: Settings, address: WorkerAddress | None) -> ModelSpec:
 def _finish(job: Job, settings: Settings, address: WorkerAddress | None) -> Manifest:
     """Does what is left of a job, and ends it."""
     if read_flag(job.folder) is Halt.CANCELLED:
-        raise JobRefused(f"the job in {job.folder.path} was cancelled: name another folder")
+        raise JobRefused(f"the job in {job.output} was cancelled: name another folder")
     lower_pause(job.folder)
     while any(job.commits_missing()) and read_flag(job.folder) is not Halt.CANCELLED:
         try:
@@ -164,9 +171,10 @@ def _configure(settings: Settings) -> None:
 
 def _show(manifest: Manifest, options: JobOptions, *, as_json: bool) -> None:
     if as_json:
-        write_json(manifest.model_dump(mode="json", exclude={"inputs", "spec"}) | {"output": str(options.out)})
+        write_json(manifest.model_dump(mode="json", exclude={"inputs", "spec"}) | {"output": options.out})
         return
-    line = f"{manifest.data_rows:,} rows in {options.out}/data-*, {manifest.error_rows:,} in {options.out}/errors-*"
+    data, errors = extended(options.out, "/data-*"), extended(options.out, "/errors-*")
+    line = f"{manifest.data_rows:,} rows in {data}, {manifest.error_rows:,} in {errors}"
     if manifest.error_codes:
         line += " (" + ", ".join(f"{code} {count:,}" for code, count in sorted(manifest.error_codes.items())) + ")"
     write_line(f"{line}; {manifest.rows_per_s:,.1f} rows/s, {manifest.tokens_per_s:,.0f} tokens/s.")

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from pipeline.offline import files
 from pipeline.offline.plan import Job
-from pipeline.offline.refusals import JobBusy, JobRefused
+from pipeline.offline.refusals import JobBusy, ResultGone
 from schemas.job import JobState, Manifest, OutputFile, ShardCommit, TokenUsage
 
 
@@ -17,16 +17,20 @@ def finalise(job: Job, state: JobState = JobState.COMPLETED) -> Manifest:
     Raises:
         JobBusy: Some shards are not done.
         JobRefused: A file of results is gone.
+        StoreAway: They lie in a store, and it cannot be reached.
     """
     found = [job.folder.commit(shard.number) for shard in job.plan.shards]
     commits = [commit for commit in found if commit is not None]
     if state is JobState.COMPLETED and len(commits) < len(found):
         raise JobBusy(f"{len(found) - len(commits)} of {len(found)} shards are not done")
     trusted = [file for commit in commits for file in commit.files]
-    _check_there(job, trusted)
     manifest = _manifest(job, state, commits)
+    if job.store is None:
+        _check_there(job, trusted)
+    else:
+        job.store.publish(manifest)
     files.replace(job.folder.manifest_file, manifest.to_bytes())
-    _sweep(job, {file.name for file in trusted})
+    _sweep(job, {file.name for file in trusted if job.store is None})
     return manifest
 
 
@@ -67,7 +71,7 @@ def _check_there(job: Job, trusted: Sequence[OutputFile]) -> None:
     for file in trusted:
         path = job.folder.path / file.name
         if not path.is_file() or path.stat().st_size != file.size_bytes:
-            raise JobRefused(f"{path} is committed and not there as it was written: restore it, or remove its commit and run the job again")
+            raise ResultGone(str(path), job.folder.commits)
 
 
 def _sweep(job: Job, trusted: set[str]) -> None:

@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from pipeline.offline import files
 from pipeline.offline.refusals import JobRefused
-from schemas.job import JobPlan, JobSpec, Manifest, ShardCommit
+from schemas.job import Destination, JobPlan, JobSpec, Manifest, ShardCommit
 
 SHARD_DIGITS = 7
 """Of a shard's number in file names, so that names sort in input order up to ten million shards."""
@@ -19,6 +20,8 @@ class Folder:
 
     path: Path
 
+    MANIFEST: ClassVar = "manifest.json"
+
     @property
     def spec_file(self) -> Path:
         """What the job is."""
@@ -30,9 +33,14 @@ class Folder:
         return self.path / "plan.json"
 
     @property
+    def destination_file(self) -> Path:
+        """Where its results go, if they do not stay in the folder."""
+        return self.path / "destination.json"
+
+    @property
     def manifest_file(self) -> Path:
         """What became of it."""
-        return self.path / "manifest.json"
+        return self.path / self.MANIFEST
 
     @property
     def commits(self) -> Path:
@@ -65,6 +73,10 @@ class Folder:
         """The plan, if there is one."""
         return JobPlan.model_validate_json(self.plan_file.read_bytes()) if self.plan_file.exists() else None
 
+    def destination(self) -> Destination | None:
+        """Where in a store the results go, if they do."""
+        return Destination.model_validate_json(self.destination_file.read_bytes()) if self.destination_file.exists() else None
+
     def manifest(self) -> Manifest | None:
         """The manifest, if the job is over."""
         return Manifest.model_validate_json(self.manifest_file.read_bytes()) if self.manifest_file.exists() else None
@@ -89,7 +101,7 @@ class Folder:
     def _is_foreign(self, path: Path) -> bool:
         """Whether a file is none that an attempt at planning leaves when it is killed."""
         is_own_folder = path in (self.commits, self.journal) and path.is_dir() and not any(path.iterdir())
-        return not is_own_folder and not path.name.endswith(files.TEMPORARY)
+        return not is_own_folder and path != self.destination_file and not path.name.endswith(files.TEMPORARY)
 
     @staticmethod
     def shard_name(shard: int) -> str:

@@ -16,6 +16,7 @@ from pipeline.offline.inputs import Source, expand, refresh
 from pipeline.offline.prompts import needed_columns
 from pipeline.offline.readers import open_reader
 from pipeline.offline.refusals import JobRefused
+from pipeline.offline.store import Store, destination_of
 from pipeline.offline.tasks import ERROR_COLUMNS, result_columns
 from schemas.job import InputFile, JobPlan, JobSpec, OutputFormat, RowSlice, ShardPlan
 
@@ -33,6 +34,7 @@ class Job:
         schema: The input columns that go through to the results.
         needed: Those that prompts are made of.
         within: What may be read; None for whatever this process can.
+        store: Takes the results; None if they stay in the folder.
     """
 
     folder: Folder
@@ -41,6 +43,12 @@ class Job:
     schema: Any
     needed: frozenset[str]
     within: Confinement | None = None
+    store: Store | None = None
+
+    @property
+    def output(self) -> str:
+        """Where the results lie."""
+        return str(self.folder.path) if self.store is None else self.store.uri
 
     @property
     def passed_on(self) -> Any:
@@ -52,7 +60,9 @@ class Job:
         return (shard for shard in self.plan.shards if not self.folder.commit_file(shard.number).exists())
 
 
-def plan(spec: JobSpec, inputs: Sequence[str], out: Path, shard_rows: int = SHARD_ROWS, within: Confinement | None = None) -> Job:
+def plan(
+    spec: JobSpec, inputs: Sequence[str], out: Path, shard_rows: int = SHARD_ROWS, within: Confinement | None = None, store: str | None = None
+) -> Job:
     """Makes a job of a specification and its inputs, or finds it where it is already.
 
     Args:
@@ -61,49 +71,57 @@ def plan(spec: JobSpec, inputs: Sequence[str], out: Path, shard_rows: int = SHAR
         out: The job's folder.
         shard_rows: Rows of a shard; a job that is planned keeps its own.
         within: What may be read and written; None for whatever this process can.
+        store: The address that the results go to; None if they stay in the folder.
 
     Raises:
-        JobRefused: The inputs cannot be read, or the folder holds another job; the message says what differs.
+        JobRefused: The inputs cannot be read, or the folder or the address holds another job; the message says what differs.
     """
-    folder = _folder(out, within)
+    folder = _folder(out, within, store)
     sources = expand(inputs, within)
     _check_apart(folder.path, sources)
     former = folder.spec()
     if former is not None and (changes := former.changes_to(spec)):
-        raise JobRefused(f"{out} holds another job: {'; '.join(changes)}. Name another folder, or repeat the command that began it")
+        raise JobRefused(f"{store or out} holds another job: {'; '.join(changes)}. Name another folder, or repeat the command that began it")
     planned = folder.plan() if former is not None else None
     if planned is None:
         planned = survey(spec, sources, shard_rows)
         folder.make()
+        if store is not None:
+            files.create_once(folder.destination_file, destination_of(folder, store, spec).to_bytes())
+            Store(destination_of(folder, store, spec)).claim()  # of several that begin the job at once, one has written it
         files.create_once(folder.spec_file, spec.to_bytes())
         files.create_once(folder.plan_file, planned.to_bytes())
-        return open_job(out, within)
-    _check_unchanged(planned.files, sources)
-    return open_job(out, within)
+    else:
+        _check_unchanged(planned.files, sources)
+    return open_job(out, within, store)
 
 
-def open_job(out: Path, within: Confinement | None = None) -> Job:
+def open_job(out: Path, within: Confinement | None = None, store: str | None = None) -> Job:
     """Finds a job by its folder, as whoever works on a shard of it does.
 
     Raises:
         JobRefused: There is none, or it may not be touched.
     """
-    folder = _folder(out, within)
-    spec, planned = folder.spec(), folder.plan()
+    folder = _folder(out, within, store)
+    spec, planned, destination = folder.spec(), folder.plan(), folder.destination()
     if spec is None or planned is None:
         raise JobRefused(f"{out} holds no job")
+    if store != (None if destination is None else destination.uri):
+        raise JobRefused(f"the results of the job in {out} go elsewhere: name their place as in the command that began it")
     folder.make()
     schema = columns.decode(planned)
-    return Job(folder, spec, planned, schema, needed_columns(spec, schema), within)
+    return Job(folder, spec, planned, schema, needed_columns(spec, schema), within, None if destination is None else Store(destination))
 
 
-def preview(spec: JobSpec, inputs: Sequence[str], out: Path, shard_rows: int = SHARD_ROWS, within: Confinement | None = None) -> Job:
+def preview(
+    spec: JobSpec, inputs: Sequence[str], out: Path, shard_rows: int = SHARD_ROWS, within: Confinement | None = None, store: str | None = None
+) -> Job:
     """Plans a job without writing anything.
 
     Raises:
         JobRefused: As `plan` does.
     """
-    folder = _folder(out, within)
+    folder = _folder(out, within, store)
     planned = survey(spec, expand(inputs, within), shard_rows)
     schema = columns.decode(planned)
     return Job(folder, spec, planned, schema, needed_columns(spec, schema), within)
@@ -127,9 +145,9 @@ def survey(spec: JobSpec, sources: Sequence[Source], shard_rows: int = SHARD_ROW
     return JobPlan(files=tuple(surveyed), arrow_schema=columns.encode(schema), shards=shards)
 
 
-def _folder(out: Path, within: Confinement | None) -> Folder:
+def _folder(out: Path, within: Confinement | None, store: str | None) -> Folder:
     if within is not None:
-        within.check(str(out.absolute()))
+        within.check_output(store or str(out.absolute()))
     return Folder(out.absolute())
 
 

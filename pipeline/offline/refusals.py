@@ -1,6 +1,7 @@
 """Why a job does not go on, and why a row is among the errors."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from schemas.errors import PenstockError
 
@@ -9,8 +10,19 @@ class JobRefused(Exception):
     """The job cannot be planned or resumed; the message names the cause and the way out."""
 
 
+class ResultGone(JobRefused):
+    """A file of results is committed and not there as it was written."""
+
+    def __init__(self, file: str, commits: Path):
+        super().__init__(f"{file} is committed and not there as it was written: restore it, or remove its commit in {commits} and run the job again")
+
+
 class JobBusy(Exception):
     """Another process works on what is left of the job."""
+
+
+class StoreAway(OSError):
+    """The store of a job's results takes nothing just now; what is answered is kept, and the job goes on when it does."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,6 +85,8 @@ class ShardRun:
         try:
             answers = self.journal.answers()
             written = write_shard(self.job, self.plan, answers, reader, dtype=dtype, started_ms=self.started_ms)
+            if self.job.store is not None:  # first: what is committed is there for readers
+                self.job.store.take(self.job.folder.path, written.files)
             is_first = Ledger(self.job.folder).commit(written)
         except BaseException:
             self.release()

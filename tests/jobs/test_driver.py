@@ -201,6 +201,52 @@ def test_a_worker_that_is_away_costs_time_and_nothing_else(bench: Bench, dataset
     assert list(out.glob("errors-*")) == []
 
 
+def test_a_store_that_is_away_costs_time_and_nothing_else(bench: Bench, dataset: Path, tmp_path: Path):
+    """Results go there when it is back; what was computed before is kept. Its folder is in the list of jobs."""
+    place = tmp_path / "place"
+    place.mkdir()
+    home = bench.submit(dataset, f"file://{place}")
+    bench.driver.plan(home.id)
+    claim = place.rename(tmp_path / "away")
+    bench.answer_all()
+    assert Tally(home).read().phase is Phase.RUNNING
+    assert Tally(home).read().done_shards == 0
+    claim.rename(place)
+    computed = list(bench.scorer.seen)
+    for _ in range(2):  # its shards, its end
+        age(make_board(home.errands), GRACE_S + 1)
+        bench.driver.reconcile()
+        bench.answer_all()
+    assert Tally(home).read().phase is Phase.COMPLETED
+    assert len(bench.scorer.seen) == ROWS
+    assert bench.scorer.seen[: len(computed)] == computed
+    assert [row["id"] for row in outcome(place.glob("data-*"))] == list(range(ROWS))
+    assert Tally(home).read().output == f"file://{place}"
+    assert home.folder.path == home.path / "work"
+
+
+def test_a_place_in_a_store_that_is_taken_fails_the_job(bench: Bench, dataset: Path, tmp_path: Path):
+    """Nothing is computed, and the reason is kept."""
+    place = tmp_path / "place"
+    place.mkdir()
+    (place / "rows.parquet").write_text("theirs")
+    home = bench.submit(dataset, f"file://{place}")
+    bench.driver.advance(home.id)
+    bench.answer_all()
+    assert home.failure == f"file://{place} holds rows.parquet and no results of this job: name an address where nothing is"
+    assert bench.scorer.seen == []
+
+
+def test_a_link_in_the_list_of_jobs_is_no_job(bench: Bench, dataset: Path, out: Path, tmp_path: Path):
+    """Whoever may fill the list cannot have others write elsewhere by it."""
+    home = bench.submit(dataset, out)
+    home.path.rename(tmp_path / "elsewhere")
+    home.path.symlink_to(tmp_path / "elsewhere")
+    assert list(bench.registry.homes()) == []
+    with pytest.raises(UnknownJob):
+        bench.driver.plan(home.id)
+
+
 def test_another_job_in_the_same_folder_is_refused(bench: Bench, dataset: Path, out: Path):
     """The message says what differs; the same job is found again, with the same id."""
     home = bench.submit(dataset, out)
@@ -285,4 +331,7 @@ def test_a_job_that_names_what_it_may_not_fails_and_nothing_is_touched(bench: Be
     assert bench.scorer.seen == []
     assert not (tmp_path / "elsewhere").exists()
     assert not (tmp_path / "other").exists()
+    storing = bench.submit(tmp_path / "root" / "rows.jsonl", "s3://theirs/out")
+    bench.driver.reconcile(storing.id)
+    assert "jobs.output_stores" in (storing.failure or "")
     assert not (tmp_path / "root" / "out").exists()

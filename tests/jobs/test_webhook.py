@@ -175,7 +175,7 @@ def test_a_webhook_that_is_not_taken_is_sent_again_later_and_at_last_settled(ear
     """Waits grow; once it is taken it is sent no more."""
     out = tmp_path / "out"
     home = Registry(tmp_path / "jobs").submit(
-        Submission(id=job_id_of(out), inputs=("in.parquet",), out=str(out), spec=make_spec(), shard_rows=1, webhook=ear.url, submitted_ms=1)
+        Submission(id=job_id_of(str(out)), inputs=("in.parquet",), out=str(out), spec=make_spec(), shard_rows=1, webhook=ear.url, submitted_ms=1)
     )
     home.fail("the input is gone")
     settings = JobsSettings(webhook_private_addresses=True)

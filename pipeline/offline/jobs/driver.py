@@ -12,6 +12,7 @@ from pathlib import Path
 
 import structlog
 
+from pipeline.offline.addresses import store_of
 from pipeline.offline.confinement import Confinement
 from pipeline.offline.finalising import finalise
 from pipeline.offline.flags import raise_flag, read_flag, watch
@@ -22,7 +23,7 @@ from pipeline.offline.jobs.registry import Home, Registry
 from pipeline.offline.jobs.tally import encode_progress
 from pipeline.offline.ledger import Ledger
 from pipeline.offline.plan import Job, open_job, plan
-from pipeline.offline.refusals import JobBusy, JobRefused
+from pipeline.offline.refusals import JobBusy, JobRefused, StoreAway
 from pipeline.offline.scorer import Scorer
 from pipeline.offline.scoring import Halt, Scoring
 from pipeline.offline.turnstile import Turnstile
@@ -94,7 +95,8 @@ class Driver:
                 return
             submission = home.submission
             try:
-                plan(submission.spec, submission.inputs, home.folder.path, submission.shard_rows, self._within)
+                store = store_of(submission.out)
+                plan(submission.spec, submission.inputs, home.folder.path, submission.shard_rows, self._within, store)
             except JobRefused as error:
                 self._fail(home, error)
                 return
@@ -135,6 +137,9 @@ class Driver:
                 manifest = finalise(opened, JobState.CANCELLED if is_cancelled else JobState.COMPLETED)
             except JobBusy:
                 return
+            except StoreAway as error:
+                log.warning("store_away", job=job, detail=str(error))
+                return  # as for a shard
             except JobRefused as error:
                 self._fail(home, error)
                 return
@@ -172,7 +177,7 @@ class Driver:
         """Whether the job's folder is one that jobs may use; where it is not, the job fails before anything looks there."""
         if self._within is not None:
             try:
-                self._within.check(home.submission.out)
+                self._within.check_output(home.submission.out)
             except JobRefused as error:
                 self._fail(home, error)
                 return False
@@ -214,7 +219,10 @@ class Driver:
         return due or [Errand(Kind.FINALISE, home.id)]
 
     def _score(self, home: Home, board: Board, errand: Errand) -> None:
-        """Works on a shard until it is done, as often as the GPU worker dies of it."""
+        """Works on a shard until it is done, as often as the GPU worker dies of it.
+
+        Where that or the store of the results is away the errand stays noted as called: it is called out again, but not at once.
+        """
         opened = self._open(home)
         ledger = Ledger(opened.folder)
         flag = watch(opened.folder)
@@ -232,7 +240,10 @@ class Driver:
                 continue
             except WorkerAway as error:
                 log.warning("worker_away", job=errand.job, shard=errand.shard, detail=str(error))
-                return  # the errand stays noted as called: it is called out again, but not at once
+                return
+            except StoreAway as error:
+                log.warning("store_away", job=errand.job, shard=errand.shard, detail=str(error))
+                return
             if halted is None and not ledger.is_committed(errand.shard):
                 log.warning("shard_held", job=errand.job, shard=errand.shard, detail="another process works on it, outside of the job's tasks")
                 return
@@ -252,7 +263,7 @@ class Driver:
 
     def _open(self, home: Home) -> Job:
         """The job of a folder, whose plan never changes."""
-        return _read(home.folder.path, home.folder.plan_file.stat().st_mtime_ns, self._within)
+        return _read(home.folder.path, home.folder.plan_file.stat().st_mtime_ns, self._within, store_of(home.submission.out))
 
     def _fail(self, home: Home, error: JobRefused) -> None:
         log.error("job_failed", job=home.id, detail=str(error))
@@ -269,5 +280,5 @@ class Driver:
 
 
 @lru_cache(OPEN_JOBS)
-def _read(path: Path, _planned_ns: int, within: Confinement | None) -> Job:
-    return open_job(path, within)
+def _read(path: Path, _planned_ns: int, within: Confinement | None, store: str | None) -> Job:
+    return open_job(path, within, store)

@@ -14,6 +14,7 @@ from pathlib import Path
 from pydantic import Field
 
 from pipeline.offline import files
+from pipeline.offline.addresses import absolute, is_store
 from pipeline.offline.flags import lower_pause, raise_flag, read_flag
 from pipeline.offline.folder import Folder
 from pipeline.offline.refusals import JobRefused
@@ -26,12 +27,16 @@ OWN = 0o755
 """A list of jobs is its user's own, whatever his umask; to let others in is a decision of its own."""
 
 
+WORK = "work"
+"""The folder of a job whose results go to a store, which cannot hold locks and links: in the job's home."""
+
+
 class UnknownJob(JobRefused):
     """There is no job of that name."""
 
 
 class Submission(JobRecord):
-    """What a job is, as it was submitted. `out` is its folder, and what its id is made of."""
+    """What a job is, as it was submitted. `out`, where its results go, is what its id is made of."""
 
     id: str = Field(pattern=JOB_ID)
     inputs: tuple[str, ...] = Field(min_length=1)
@@ -49,9 +54,9 @@ class Submission(JobRecord):
         return changes
 
 
-def job_id_of(out: Path) -> str:
-    """The id of the job in a folder: who submits the same again means the same job."""
-    return f"job-{hashlib.blake2b(os.fsencode(out.absolute()), digest_size=10).hexdigest()}"
+def job_id_of(out: str) -> str:
+    """The id of the job whose results go there: who submits the same again means the same job."""
+    return f"job-{hashlib.blake2b(os.fsencode(absolute(out)), digest_size=10).hexdigest()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,11 @@ class Home:
         return self.path / "job.json"
 
     @property
+    def is_sound(self) -> bool:
+        """Whether a job was submitted here. Nothing is written through a link, which whoever may fill the list could have put there."""
+        return self.submission_file.exists() and not self.path.is_symlink()
+
+    @property
     def errands(self) -> Path:
         """Notes and locks of those who work on it."""
         return self.path / "errands"
@@ -83,7 +93,11 @@ class Home:
     @property
     def folder(self) -> Folder:
         """The job's own folder."""
-        return Folder(Path(self.submission.out))
+        return self.folder_of(self.submission.out)
+
+    def folder_of(self, out: str) -> Folder:
+        """The same, of a job whose results go there, before it is submitted."""
+        return Folder(self.path / WORK if is_store(out) else Path(out))
 
     @property
     def failure(self) -> str | None:
@@ -155,17 +169,15 @@ class Registry:
         Raises:
             JobRefused: The folder holds another job, or one that was cancelled.
         """
-        home = Home(self.root / submission.id)
-        self.make()
-        files.make_folder(home.path, OWN)
-        folder = Folder(Path(submission.out))
+        home = self.make_home(submission.out)
+        folder = home.folder_of(submission.out)
         former, held = home.submission if home.submission_file.exists() else None, folder.spec()
         if held is None and (home.is_over or home.failure is not None):
             self._forget(home)
         elif changes := former.changes_to(submission) if former is not None else [] if held is None else held.changes_to(submission.spec):
-            raise JobRefused(f"{folder.path} holds another job: {'; '.join(changes)}. Name another folder, or repeat the command that began it")
+            raise JobRefused(f"{submission.out} holds another job: {'; '.join(changes)}. Name another folder, or repeat the command that began it")
         elif Halt.CANCELLED in (read_flag(folder), read_flag(Folder(home.path))):
-            raise JobRefused(f"the job in {folder.path} was cancelled: name another folder")
+            raise JobRefused(f"the job in {submission.out} was cancelled: name another folder")
         home.errands.mkdir(mode=OWN, exist_ok=True)
         files.replace(home.submission_file, submission.to_bytes())
         home.reopen()
@@ -175,6 +187,17 @@ class Registry:
         """Makes the list, if it is not there."""
         self.root.mkdir(mode=OWN, parents=True, exist_ok=True)
 
+    def home_of(self, out: str) -> Home:
+        """Where a job is kept whose results go there, submitted or not."""
+        return Home(self.root / job_id_of(out))
+
+    def make_home(self, out: str) -> Home:
+        """Makes that place, if it is not there."""
+        home = self.home_of(out)
+        self.make()
+        files.make_folder(home.path, OWN)
+        return home
+
     def find(self, job: str) -> Home:
         """Finds a job by its id.
 
@@ -182,7 +205,7 @@ class Registry:
             UnknownJob: There is none.
         """
         home = Home(self.root / job)
-        if re.fullmatch(JOB_ID, job) is None or not home.submission_file.exists():
+        if re.fullmatch(JOB_ID, job) is None or not home.is_sound:
             raise UnknownJob(f"there is no job {job!r}; `penstock jobs list` shows those that there are")
         return home
 
@@ -191,7 +214,7 @@ class Registry:
         with suppress(FileNotFoundError):
             for path in self.root.iterdir():
                 home = Home(path)
-                if re.fullmatch(JOB_ID, path.name) is not None and home.submission_file.exists():
+                if re.fullmatch(JOB_ID, path.name) is not None and home.is_sound:
                     yield home
 
     @staticmethod
