@@ -6,7 +6,8 @@ have nothing in common but the arrivals.
 
 import random
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from operator import mul
 
 from benchmarks.batching.arrivals import Arrival, Ask
 from benchmarks.batching.policies.base import Contender
@@ -16,59 +17,30 @@ from pipeline.scheduling.explanation import ClosedBatch
 from pipeline.scheduling.scheduler import Scheduler
 from pipeline.scheduling.sequence import Lane
 from pipeline.scheduling.sequence import Sequence as Sequence_
-from pipeline.scheduling.step_model import Load
+from pipeline.scheduling.step_model import Load, Terms
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Costs:
-    """What a step takes, by the terms of the step model, in seconds, and how much times scatter.
+    """What a step takes, and how much times scatter.
 
     Attributes:
-        step: Each step.
-        prefill_token: Each token of a prompt.
-        decode: Each running stream.
-        kv_token: Each token whose keys and values are read.
-        prefill_context: Each token that a token of a prompt attends to.
-        mixed: Each pair of a prompt's token and a stream.
-        chunk: Each piece of a prompt.
+        terms: Seconds, in the terms of the step model.
         scatter: Sigma of the logarithm of a step's time.
-        between: Between two steps, whatever was in them.
+        between: Seconds between two steps, whatever was in them.
     """
 
-    step: float
-    prefill_token: float
-    decode: float
-    kv_token: float = 0.0
-    prefill_context: float = 0.0
-    mixed: float = 0.0
-    chunk: float = 0.0
+    terms: Terms
     scatter: float = 0.05
     between: float = 0.0
 
-    @classmethod
-    def of(cls, seconds: Sequence[float], *, scatter: float = 0.0, between: float = 0.0) -> "Costs":
-        """Takes what a step model learned."""
-        step, prefill_token, decode, kv_token, prefill_context, mixed, chunk = seconds
-        return cls(
-            step=step,
-            prefill_token=prefill_token,
-            decode=decode,
-            kv_token=kv_token,
-            prefill_context=prefill_context,
-            mixed=mixed,
-            chunk=chunk,
-            scatter=scatter,
-            between=between,
-        )
-
     def to_json(self) -> dict[str, float]:
         """As it is written down."""
-        return asdict(self)
+        return {**self.terms._asdict(), "scatter": self.scatter, "between": self.between}
 
     def seconds(self, batch: Batch) -> float:
         """Tells what a batch takes, but for the scatter."""
-        factors = (self.step, self.prefill_token, self.decode, self.kv_token, self.prefill_context, self.mixed, self.chunk)
-        return sum(factor * term for factor, term in zip(factors, Load.of(batch).terms(), strict=True))
+        return float(sum(map(mul, self.terms, Load.of(batch).terms())))
 
 
 class SimulatedServer:

@@ -3,18 +3,18 @@
 import math
 
 from pipeline.scheduling.sequence import Sequence
-from pipeline.scheduling.step_model import TERMS, Load, StepModel
+from pipeline.scheduling.step_model import Load, StepModel, Terms
 
 
 class Forecast:
     """Starts with the part that every step has, and grows with what is put in. While nothing is learned yet, all of it is 0."""
 
     def __init__(self, model: StepModel):
-        fixed_s, prefill_s, decode_s, read_s, attend_s, mixed_s, chunk_s = model.seconds if model.known else [0.0] * len(TERMS)
-        self.seconds = fixed_s
+        seconds = model.seconds if model.known else Terms()
+        self.seconds = self._fixed_s = seconds.step
         self.load = Load()
-        self._prefill_s, self._decode_s, self._read_s, self._attend_s = prefill_s, decode_s, read_s, attend_s
-        self._fixed_s, self._mixed_s, self._chunk_s = fixed_s, mixed_s, chunk_s
+        self._prefill_s, self._decode_s, self._read_s = seconds.prefill_tokens, seconds.decodes, seconds.kv_tokens
+        self._attend_s, self._mixed_s, self._chunk_s = seconds.prefill_context, seconds.mixed, seconds.chunks
 
     @property
     def mixing_s(self) -> float:

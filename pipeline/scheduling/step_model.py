@@ -15,12 +15,11 @@ kinds of steps that do not occur meanwhile are right when they come, and what la
 import math
 from collections.abc import Mapping, Sequence
 from operator import mul
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline.scheduling.batch import Batch
 from pipeline.scheduling.quantiles import Window
 
-TERMS = ("step", "prefill_tokens", "decodes", "kv_tokens", "prefill_context", "mixed", "chunks")
 REMEMBERED_STEPS = 200
 """A step this many steps ago counts a third."""
 ERRORS_KEPT = 256
@@ -39,8 +38,23 @@ SPEED_STEP = 1.12
 """How many times slower or faster than the step before a step may show the machine to be: a pause is no change of speed, steps in a row are."""
 
 
+class Terms(NamedTuple):
+    """The terms of the model in their order: how much of each a step has, or what one of each costs, in seconds."""
+
+    step: float = 0.0
+    prefill_tokens: float = 0.0
+    decodes: float = 0.0
+    kv_tokens: float = 0.0
+    prefill_context: float = 0.0
+    mixed: float = 0.0
+    chunks: float = 0.0
+
+
+TERMS = Terms._fields
+
+
 class Load:
-    """What a step computes, in the terms of the model.
+    """What a step computes.
 
     `chunks` are pieces of prompts; `prefill_context` sums up, over their tokens, the tokens that each of them attends to.
     """
@@ -68,10 +82,17 @@ class Load:
         self.kv_tokens += start
         self.prefill_context += count * (start + count / 2)
 
-    def terms(self) -> tuple[float, ...]:
-        """Gives what each of `TERMS` is multiplied by."""
-        tokens, decodes = self.prefill_tokens, self.decodes
-        return (1.0, tokens, decodes, self.kv_tokens, self.prefill_context, tokens * decodes, self.chunks)
+    def terms(self) -> Terms:
+        """Gives it in the terms of the model."""
+        return Terms(
+            step=1.0,
+            prefill_tokens=self.prefill_tokens,
+            decodes=self.decodes,
+            kv_tokens=self.kv_tokens,
+            prefill_context=self.prefill_context,
+            mixed=self.prefill_tokens * self.decodes,
+            chunks=self.chunks,
+        )
 
 
 class StepModel:
@@ -79,8 +100,8 @@ class StepModel:
 
     def __init__(self) -> None:
         size = len(TERMS)
-        self.seconds = [0.0] * size
-        """Seconds per unit of each of `TERMS`, as the machine is now."""
+        self.seconds = Terms()
+        """What one of each costs, as the machine is now."""
         self.steps = 0
         self.known = False
         """Whether enough was seen to predict."""
@@ -100,7 +121,7 @@ class StepModel:
     @property
     def fixed_s(self) -> float:
         """The part that every step has."""
-        return self.seconds[0]
+        return self.seconds.step
 
     @property
     def error_p95(self) -> float | None:
@@ -125,9 +146,12 @@ class StepModel:
             doubt = 1.0 + max(LEAST_DOUBT, 2.0 * self._distances.quantile(0.95))
             measured_s = min(max(measured_s, predicted_s / doubt), predicted_s * doubt)
         self._learn(terms, measured_s / math.sqrt(self._speed))
-        self.seconds = [each * self._speed for each in self._fitted]
+        self.seconds = self._seconds_now()
         self.steps += 1
         self.known = self.known or self.steps >= TRUSTED_AFTER_STEPS
+
+    def _seconds_now(self) -> Terms:
+        return Terms._make(each * self._speed for each in self._fitted)
 
     def _follow(self, change: float) -> None:
         """Follows the machine's speed, given how many times as long as predicted a step took."""
@@ -179,7 +203,7 @@ class StepModel:
                 raise ValueError("its terms are those of another version")
             model._fitted = _numbers(kept["seconds"], size)
             (model._speed,) = _numbers([kept["speed"]])
-            model.seconds = [each * model._speed for each in model._fitted]
+            model.seconds = model._seconds_now()
             model._products = [_numbers(row, size) for row in kept["products"]]
             model._targets, model._most = _numbers(kept["targets"], size), _numbers(kept["most"], size)
             model._errors = Window(ERRORS_KEPT, _numbers(kept["errors"]))

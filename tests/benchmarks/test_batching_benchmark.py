@@ -21,9 +21,9 @@ from pipeline.scheduling.batch import Batch
 from pipeline.scheduling.pace import Targets
 from pipeline.scheduling.policy import FirstCome
 from pipeline.scheduling.sequence import Lane, Sequence
-from pipeline.scheduling.step_model import StepModel
+from pipeline.scheduling.step_model import StepModel, Terms
 
-COSTS = Costs(step=0.006, prefill_token=1e-4, decode=2e-4, scatter=0.0)
+COSTS = Costs(Terms(step=0.006, prefill_tokens=1e-4, decodes=2e-4), scatter=0.0)
 SPAN = Span(settle_s=0.5, measured_s=2.0, grace_s=1.0)
 
 
@@ -70,7 +70,7 @@ def test_lengths_are_log_normal_within_their_bounds():
 
 def test_a_request_that_finds_the_engine_busy_has_waited_since_it_was_due():
     """A step of a second is under way when it comes: no coordinated omission."""
-    server = SimulatedServer(Costs(step=1.0, prefill_token=0.0, decode=0.0, scatter=0.0))
+    server = SimulatedServer(Costs(Terms(step=1.0), scatter=0.0))
     arrivals = [Arrival(0.0, ask(output_tokens=1)), Arrival(0.25, ask(output_tokens=1))]
     outcome = Run(server, first_come(), Span(settle_s=0.0, measured_s=2.0, grace_s=5.0), arrivals, None).go()
     assert [w.ttft_s for w in outcome.live] == [1.0, 1.75]
@@ -90,7 +90,7 @@ def test_who_never_ends_counts_as_late():
 
 def test_the_simulator_takes_the_time_that_a_batch_costs():
     """One request: its prompt, then a token a step."""
-    server = SimulatedServer(Costs(step=0.01, prefill_token=0.001, decode=0.002, scatter=0.0, between=0.001))
+    server = SimulatedServer(Costs(Terms(step=0.01, prefill_tokens=0.001, decodes=0.002), scatter=0.0, between=0.001))
     server.begin(first_come())
     server.add(1, ask(10, 3), Lane.DEFAULT, 0.0)
     ends = []

@@ -10,18 +10,18 @@ from pipeline.scheduling.blocks import BlockPool
 from pipeline.scheduling.pace import Targets
 from pipeline.scheduling.scheduler import Scheduler
 from pipeline.scheduling.sequence import Lane, Sequence
-from pipeline.scheduling.step_model import Load, StepModel
+from pipeline.scheduling.step_model import Load, StepModel, Terms
 
-SECONDS = (0.006, 3e-4, 3.5e-4, 1e-6, 3e-7, 0.0, 5e-4)
+SECONDS = Terms(step=0.006, prefill_tokens=3e-4, decodes=3.5e-4, kv_tokens=1e-6, prefill_context=3e-7, chunks=5e-4)
 """What each term of the step model costs on it: about a model of 15 M parameters on two cores."""
 
 
-def step_s(load: Load, seconds: tuple[float, ...] = SECONDS) -> float:
+def step_s(load: Load, seconds: Terms = SECONDS) -> float:
     """How long a step takes."""
     return sum(each * term for each, term in zip(seconds, load.terms(), strict=True))
 
 
-def learned(seconds: tuple[float, ...] = SECONDS, steps: int = 60) -> StepModel:
+def learned(seconds: Terms = SECONDS, steps: int = 60) -> StepModel:
     """A model that has seen the machine at work."""
     draw, model = Random(0), StepModel()
     for _ in range(steps):
@@ -52,7 +52,7 @@ class Machine:
     wanted: dict[int, int] = field(default_factory=dict)
     now_s: float = 0.0
     slowness: float = 1.0
-    seconds: tuple[float, ...] = SECONDS
+    seconds: Terms = SECONDS
     served_tokens: dict[str, int] = field(default_factory=dict)
     first_s: dict[int, float] = field(default_factory=dict)
     ended_s: dict[int, float] = field(default_factory=dict)

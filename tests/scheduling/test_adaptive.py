@@ -14,7 +14,7 @@ from pipeline.scheduling.step_model import StepModel
 from tests.scheduling.machine import KNOWN, SECONDS, Machine, adaptive, learned
 
 REQUEST = st.tuples(st.integers(1, 60), st.integers(1, 24), st.sampled_from(Lane), st.sampled_from("abc"), st.floats(0, 0.5))
-HINDERED = learned((*SECONDS[:5], 1e-4, SECONDS[6])).to_json()
+HINDERED = learned(SECONDS._replace(mixed=1e-4)).to_json()
 """What is learned of a machine on which a prompt beside streams takes long."""
 TARGETS = st.builds(Targets, ttft_s=st.none() | st.floats(0.001, 1.0), tpot_s=st.none() | st.floats(0.001, 0.2))
 

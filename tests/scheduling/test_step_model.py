@@ -6,8 +6,8 @@ from random import Random
 
 import pytest
 
-from pipeline.scheduling.step_model import TERMS, TRUSTED_AFTER_STEPS, Load, StepModel
-from tests.scheduling.machine import SECONDS, learned, step_s
+from pipeline.scheduling.step_model import TERMS, TRUSTED_AFTER_STEPS, Load, StepModel, Terms
+from tests.scheduling.machine import learned, step_s
 
 
 def load(decodes: int = 0, context: int = 64, chunk: int = 0, start: int = 0) -> Load:
@@ -141,8 +141,8 @@ def test_what_is_not_a_step_model_is_refused(broken):
 
 def test_the_terms_are_those_of_the_machine():
     """Each term is what the model multiplies it with."""
-    assert load(3, 10, 20, 5).terms() == (1.0, 20, 3, 35, 20 * 15.0, 60, 1)
-    assert len(SECONDS) == len(TERMS)
+    found = load(3, 10, 20, 5).terms()
+    assert found == Terms(step=1.0, prefill_tokens=20, decodes=3, kv_tokens=35, prefill_context=20 * 15.0, mixed=60, chunks=1)
 
 
 def test_a_speed_that_floats_is_followed_from_step_to_step():

@@ -10,16 +10,17 @@ from pipeline.scheduling.explanation import Closed, ClosedBatch
 from pipeline.scheduling.pace import AIM, Targets
 from pipeline.scheduling.scheduler import Scheduler
 from pipeline.scheduling.sequence import Lane
+from pipeline.scheduling.step_model import Terms
 from tests.scheduling.machine import Machine, adaptive, learned
 
-APART = (0.005, 1e-5, 2e-5, 1e-8, 0.0, 0.0, 0.0)
+APART = Terms(step=0.005, prefill_tokens=1e-5, decodes=2e-5, kv_tokens=1e-8)
 """An accelerator on which prompts and streams do not hinder each other."""
-TOGETHER = (0.005, 1e-5, 2e-5, 1e-8, 0.0, 1e-6, 0.0)
+TOGETHER = APART._replace(mixed=1e-6)
 """One on which they do: 512 tokens of prompts beside 32 streams take 16 ms more."""
 SIZES = {"max_sequences": 32, "token_budget": 1_024}
 
 
-def machine(seconds: tuple[float, ...], targets: Targets = Targets()) -> Machine:  # noqa: B008 -- frozen
+def machine(seconds: Terms, targets: Targets = Targets()) -> Machine:  # noqa: B008 -- frozen
     """One that its policy knows."""
     return Machine(adaptive(targets, **SIZES, model=learned(seconds, steps=200)), seconds=seconds)
 
