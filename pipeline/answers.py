@@ -10,8 +10,9 @@ from operator import attrgetter
 
 from pipeline.accounting import count_end, count_tokens, tell_end
 from pipeline.candidate import Candidate
-from pipeline.delivery.answer import FlushRule, answer_for
+from pipeline.delivery.answer import answer_for
 from pipeline.delivery.assignments import Assignments
+from pipeline.delivery.flush_rule import FlushRule
 from pipeline.delivery.outbox import Channel, Outbox, Posted
 from pipeline.delivery.requests import InFlight, Requests
 from pipeline.delivery.routes import Routes

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 from pipeline.admission import Admission
 from pipeline.answers import Answers
-from pipeline.delivery.answer import FlushRule
 from pipeline.delivery.assignments import Assignments
 from pipeline.delivery.cancels import Cancels
+from pipeline.delivery.flush_rule import FlushRule
 from pipeline.delivery.outbox import Outbox
 from pipeline.delivery.requests import Requests
 from pipeline.delivery.routes import Routes

@@ -16,22 +16,6 @@ from schemas.pooled_results import Pooled, pooled_body
 from schemas.request import Endpoint, GenerationBody, Request
 from schemas.results import Choice, chat_completion, join_logprobs, text_completion
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FlushRule:
-    """When pending tokens become events: an answer's first at once, those of all answers after the interval, or when one answer has so many.
-
-    Together, since the log is written, sent and read in batches: one of 64 events costs about what one of 4 does.
-    """
-
-    interval_s: float
-    tokens: int
-
-    def widened(self, factor: float) -> "FlushRule":
-        """Gives a rule that makes fewer and larger events."""
-        return FlushRule(interval_s=self.interval_s * factor, tokens=int(self.tokens * factor))
-
-
 ID_PREFIXES = {
     Endpoint.CHAT: "chatcmpl",
     Endpoint.COMPLETIONS: "cmpl",
@@ -101,6 +85,13 @@ class _Pending:
     is_open: bool = False
     finish_reason: FinishReason | None = None
 
+    def add(self, output: StepOutput) -> None:
+        """Adds what a step gave."""
+        self.text += output.text
+        self.token_ids.extend(output.token_ids)
+        self.logprobs = join_logprobs(self.logprobs, output.logprobs)
+        self.finish_reason = output.finish_reason or self.finish_reason
+
 
 @dataclass(slots=True, kw_only=True)
 class StreamAnswer:
@@ -140,11 +131,7 @@ class StreamAnswer:
 
     def take(self, output: StepOutput) -> None:
         """Adds to what is pending; the first token of all goes out at the next flush."""
-        pending = self.pending.setdefault(output.index, _Pending())
-        pending.text += output.text
-        pending.token_ids.extend(output.token_ids)
-        pending.logprobs = join_logprobs(pending.logprobs, output.logprobs)
-        pending.finish_reason = output.finish_reason or pending.finish_reason
+        self.pending.setdefault(output.index, _Pending()).add(output)
 
     def flush(self, *, is_due: bool, max_tokens: int) -> bool:
         """Sends pending tokens, once the attempt is open."""
@@ -240,11 +227,7 @@ class ResultAnswer:
 
     def take(self, output: StepOutput) -> None:
         """Adds to the line."""
-        choice = self.choices.setdefault(output.index, _Pending())
-        choice.text += output.text
-        choice.token_ids.extend(output.token_ids)
-        choice.logprobs = join_logprobs(choice.logprobs, output.logprobs)
-        choice.finish_reason = output.finish_reason or choice.finish_reason
+        self.choices.setdefault(output.index, _Pending()).add(output)
         self.pooled = output.pooled or self.pooled
 
     def flush(self, *, is_due: bool, max_tokens: int) -> bool:  # noqa: ARG002 -- part of the protocol
