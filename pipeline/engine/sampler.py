@@ -94,13 +94,13 @@ class Sampler:
     def _sample(self, scores: Tensor, sequences: Seq[Sequence]) -> Draws:
         rows = np.array([s.row for s in sequences], dtype=np.int64)
         if self._is_plain[rows].all():
-            return Draws(self._checked(scores, scores.argmax(-1)), {})
+            return Draws(self._checked(scores, _largest(scores)), {})
         asking = np.flatnonzero(self._logprobs[rows] >= 0)
         raw = scores[self._tensor(asking)].log_softmax(-1) if asking.size else None
         positions = np.array([len(s.output_ids) for s in sequences], dtype=np.int64)
         self._penalties.apply(scores, rows)
         self._add(scores, rows, positions)
-        best = scores.argmax(-1)
+        best = _largest(scores)
         chosen = self._checked(scores, best)
         drawing = np.flatnonzero(self._temperature[rows])
         if drawing.size:
@@ -159,3 +159,8 @@ class Sampler:
 
     def _tensor(self, numbers: Numbers) -> Tensor:
         return torch.from_numpy(numbers).to(self._device)
+
+
+def _largest(scores: Tensor) -> Tensor:
+    """Where the largest number of each row lies, [sequences]; the first NaN counts as larger. On a processor numpy is several times as fast."""
+    return torch.from_numpy(scores.numpy().argmax(-1)) if scores.device.type == "cpu" else scores.argmax(-1)

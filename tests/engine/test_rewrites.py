@@ -7,7 +7,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AutoModelForCausalLM
 
 from pipeline.engine.attention.hook import answering
-from pipeline.engine.rewrites import linear, rewriting
+from pipeline.engine.kernels import KERNELS
+from pipeline.engine.rewrites import linear, norm, rewriting, rms_norm
 from pipeline.engine.rewrites.encoder import GeluLinear, NormedLinear
 from pipeline.engine.rewrites.gated import GatedMlp
 from pipeline.engine.rewrites.linear import PackedLinear, can_pack
@@ -92,6 +93,23 @@ def test_a_module_of_known_form_is_replaced_by_what_computes_the_same(module, ki
         assert type(substitute) is kind
         assert counts == {kind.__name__: 1}
         torch.testing.assert_close(substitute(ROWS), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_norm_whose_rows_do_not_lie_side_by_side_computes_the_same():
+    """Torch's operations take those."""
+    with torch.inference_mode():
+        module = Norm(offset=1.0)
+        substitute, _ = rewritten(module)
+        rows = torch.randn(1, 16, 5, generator=torch.Generator().manual_seed(4)).mT
+        torch.testing.assert_close(substitute(rows), module(rows), rtol=1e-5, atol=1e-5)
+
+
+def test_a_wrong_norm_kernel_does_not_pass():
+    """The real one does; neither one that forgets the weight, nor one that writes nothing."""
+    kernel = KERNELS.find(rms_norm.form(is_parallel=False), lambda _: True)
+    assert norm.is_right(kernel)
+    assert not norm.is_right(lambda rows, weight, *rest: kernel(rows, weight * 0 + 1, *rest))
+    assert not norm.is_right(lambda *_: None)
 
 
 class Bent(nn.Module):

@@ -18,6 +18,7 @@ VECTOR_NUMBERS = 16
 
 
 FLOATS = types.Array(types.float32, 3, "C")
+VIEW = types.Array(types.float32, 3, "A")
 BITS = types.Array(types.uint16, 3, "C")
 NUMBERS = types.Array(types.int64, 1, "C")
 SINKS = types.Array(types.float32, 1, "C")
@@ -40,7 +41,7 @@ def form(group: int, key_width: int, value_width: int, *, is_half: bool, is_para
 def define(known_group: int, known_key_width: int, known_value_width: int, is_half: int, is_parallel: int) -> Definition:
     """The kernel for known sizes, or with zeros for any. NaN in a sequence stays in that sequence.
 
-    Its arguments, in order (float32 unless said otherwise): query [sequences, heads, key width]; keys and values
+    Its arguments, in order (float32 unless said otherwise): query [sequences, heads, key width], in any layout; keys and values
     [KV heads, slots, width], or the uint16 bits of bfloat16; the block numbers of all sequences, int64; where each one's
     begin, int64; the tokens of a block; lengths, int64; scaling; window, 0 for none; softcap, 0 for none; sinks [heads],
     or empty; the output [sequences, heads, value width]; and how many ways to split the work.
@@ -88,7 +89,7 @@ def define(known_group: int, known_key_width: int, known_value_width: int, is_ha
                     _normalise(scores[head], first, length, sinks[kv_head * group + head : kv_head * group + head + 1])
                 _gather(values[kv_head], own, block_tokens, first, length, scores, out[sequence, heads], group, value_width)
 
-    return Definition(decode, (FLOATS, cache, cache, *sequences, *scores, FLOATS, types.int64), bool(is_parallel))
+    return Definition(decode, (VIEW, cache, cache, *sequences, *scores, FLOATS, types.int64), bool(is_parallel))
 
 
 def _fetch_(cache: Any, row: int, width: int) -> None:

@@ -44,7 +44,7 @@ def decode(kernel: Kernel, keys: Tensor, values: Tensor, decodes: Decodes, query
         attended: [T, heads, value width]; the decodes' places are written.
     """
     sequences = decodes.lengths.numel()
-    rows = query[:, :sequences].transpose(0, 1).float().contiguous()
+    rows = query[:, :sequences].transpose(0, 1).float()
     is_half = keys.dtype is torch.bfloat16
     out = attended[:sequences].float() if is_half else attended
     kernel(
