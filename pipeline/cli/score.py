@@ -35,7 +35,7 @@ from pipeline.offline.scoring import Halt, Scoring
 from pipeline.offline.turnstile import Turnstile
 from pipeline.openmp import wait_briefly
 from pipeline.settings import LogSettings, Settings
-from schemas.job import JobState, Manifest, ModelSpec
+from schemas.job import JobSpec, JobState, Manifest, ModelSpec
 
 
 @with_settings
@@ -60,16 +60,12 @@ def score(
     try:
         address = None if worker is None else WorkerAddress.of(worker, settings)
         spec = options.spec(_model(settings, address))
-        registry, store = open_registry(settings), store_of(options.out)
-        home = registry.home_of(options.out)
         if dry_run:
-            job = preview(spec, options.inputs, home.folder_of(options.out).path, settings.offline.shard_rows)
+            folder = open_registry(settings).home_of(options.out).folder_of(options.out)
+            job = preview(spec, options.inputs, folder.path, settings.offline.shard_rows)
             show_estimate(_estimate(job, settings, address, cost_per_hour), as_json=as_json)
             return
-        if store is not None:
-            registry.make_home(options.out)
-        job = plan(spec, options.inputs, home.folder_of(options.out).path, settings.offline.shard_rows, store=store)
-        manifest = _finish(job, settings, address)
+        manifest = _finish(_plan(spec, options, settings), settings, address)
     except JobRefused as error:
         complain(str(error))
         raise typer.Exit(EXIT_ERROR) from None
@@ -97,6 +93,13 @@ def _model(settings: Settings, address: WorkerAddress | None) -> ModelSpec:
     if len(served) > 1:
         raise JobRefused(f"the worker serves {', '.join(model.spec.name for model in served)}: give --model NAME=PATH_OR_HUB_ID")
     return served[0].spec
+
+
+def _plan(spec: JobSpec, options: JobOptions, settings: Settings) -> Job:
+    """The job at its place. That of results in a store is where jobs are listed, so that `penstock jobs submit` means the same one."""
+    registry, store = open_registry(settings), store_of(options.out)
+    home = registry.home_of(options.out) if store is None else registry.make_home(options.out)
+    return plan(spec, options.inputs, home.folder_of(options.out).path, settings.offline.shard_rows, store=store)
 
 
 def _finish(job: Job, settings: Settings, address: WorkerAddress | None) -> Manifest:
