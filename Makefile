@@ -45,7 +45,7 @@ lint: venv ## Check format, style, import directions and declared dependencies
 .PHONY: typecheck
 typecheck: venv ## Check types, strictly
 	$(BIN)/mypy
-	$(BIN)/mypy -p compose.kafka
+	$(BIN)/mypy -p compose.kafka -m compose.redis_server
 
 .PHONY: gpu
 gpu: venv ## Run the tests that need a CUDA device

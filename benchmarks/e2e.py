@@ -105,17 +105,21 @@ def _sent(ack: Acknowledged | TransportError) -> None:
         raise ack
 
 
-def start_worker(settings: Settings, model: ModelSettings, directory: Path, more: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
-    """Starts `penstock worker`, perhaps with more in its environment, and waits until it is ready."""
-    command = [str(Path(sys.executable).with_name("penstock")), "worker", "--model", f"{model.name}={model.source}", "--dtype", settings.dtype.value]
-    environment = os.environ | {
-        "PENSTOCK_KAFKA__BOOTSTRAP_SERVERS": settings.kafka.bootstrap_servers,
+def environment_of(settings: Settings) -> dict[str, str]:
+    """This process's own environment, and what a worker has to be told of the settings."""
+    return os.environ | {"PENSTOCK_KAFKA__BOOTSTRAP_SERVERS": settings.kafka.bootstrap_servers, "PENSTOCK_DTYPE": settings.dtype.value}
+
+
+def start_worker(model: ModelSettings, directory: Path, inherited: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Starts `penstock worker` in an environment, and waits until it is ready."""
+    command = [str(Path(sys.executable).with_name("penstock")), "worker", "--model", f"{model.name}={model.source}"]
+    environment = {
+        **inherited,
         "PENSTOCK_DATA_DIR": str(directory),
         "PENSTOCK_ENGINE__COMPILE": "before",  # the steady state is what is measured
         "PENSTOCK_HTTP__PORT": "0",
         "PENSTOCK_LOG__LEVEL": "WARNING",
     }
-    environment |= more or {}
     worker = subprocess.Popen(command, env=environment)
     card = directory / f"worker-{worker.pid}.json"
     deadline_s = time.monotonic() + READY_S
@@ -148,7 +152,7 @@ def main() -> None:
     workload = Workload(count=arguments.count)
     with tempfile.TemporaryDirectory() as folder, KafkaBroker(Path(folder) / "kafka") as broker:
         settings = load_settings({"kafka": {"bootstrap_servers": broker.bootstrap_servers}, "dtype": arguments.dtype})
-        worker = start_worker(settings, model, Path(folder) / "worker")
+        worker = start_worker(model, Path(folder) / "worker", environment_of(settings))
         try:
             engine = load(model, settings.engine, device=settings.device, dtype=settings.dtype)
             engine.warm_up()

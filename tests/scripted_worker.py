@@ -184,13 +184,6 @@ class ScriptedWorker:
         self._producer.close(1.0)
         assert not self._thread.is_alive()
 
-    def wait_for(self, condition: Callable[[], bool], timeout_s: float = TIMEOUT_S) -> None:
-        """Waits for something that the worker does."""
-        deadline_s = time.monotonic() + timeout_s
-        while not condition():
-            assert time.monotonic() < deadline_s
-            time.sleep(0.005)
-
     def _refuse(self, refusal: Refusal) -> None:
         reply = refusal.reply
         assert reply.custom_id is not None

@@ -15,7 +15,7 @@ from benchmarks.batching.policies import Contender
 from benchmarks.batching.serving import Span
 from benchmarks.batching.stage import LIVE_SHARE, Stage
 from benchmarks.child import end
-from benchmarks.e2e import start_worker
+from benchmarks.e2e import environment_of, start_worker
 from benchmarks.report import publish, show
 from compose.kafka.broker import KafkaBroker
 from pipeline.first_tokens import Leg
@@ -189,9 +189,9 @@ def main(*, is_short: bool) -> None:
 
 @contextmanager
 def worker(broker: KafkaBroker, folder: Path, told: Mapping[str, str]) -> Iterator[Watching]:
-    """Starts `penstock worker` with this environment, and connects to it."""
+    """Starts `penstock worker` with so much more in its environment, and connects to it."""
     settings = load_settings({"kafka": {"bootstrap_servers": broker.bootstrap_servers}, "dtype": "float32"})
-    process = start_worker(settings, MODEL, folder, told)
+    process = start_worker(MODEL, folder, {**environment_of(settings), **told})
     try:
         server = Watching(settings, folder / f"worker-{process.pid}.json")
         try:

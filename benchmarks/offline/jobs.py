@@ -1,7 +1,5 @@
 """Background jobs as they are deployed: Redis, `penstock celery`, a worker whose model is loaded, and `penstock jobs submit`."""
 
-import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -14,10 +12,10 @@ from benchmarks.e2e import start_worker
 from benchmarks.offline.ran import Ran
 from benchmarks.offline.score import LOOK_S, PENSTOCK, ended, options, results, run, scoring_s
 from benchmarks.offline.usage import cpu_s
+from compose.redis_server import RedisFailedError, RedisServer
 from pipeline.offline.folder import Folder
-from pipeline.settings import DtypeChoice, ModelSettings, Settings
+from pipeline.settings import DtypeChoice, ModelSettings
 
-READY_S = 30.0
 JOB_S = 900.0
 
 
@@ -51,42 +49,26 @@ class Jobs:
 
 @contextmanager
 def services(model: Path, environment: Mapping[str, str], folder: Path) -> Iterator[Jobs]:
-    """Starts them all, and ends them."""
-    program = shutil.which("redis-server")
-    if program is None:
-        raise Failed("redis-server is not on PATH: run compose/bootstrap.sh redis")
-    port = _free_port()
-    environment = {**environment, "PENSTOCK_TRANSPORT": "embedded", "PENSTOCK_JOBS__BROKER_URL": f"redis://127.0.0.1:{port}/0"}
-    environment["PENSTOCK_JOBS__ROOTS"] = '["/"]'  # inputs and results lie where the command line says
+    """Starts them all, and ends them.
+
+    Raises:
+        Failed: There is no Redis here, or it does not start.
+    """
     with ExitStack() as stack, (folder / "services.log").open("wb") as log:
-
-        def start(*command: str) -> subprocess.Popen[bytes]:
-            process = subprocess.Popen(command, env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-            stack.callback(end, process)
-            return process
-
-        redis = start(program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no")
-        _wait(lambda: _listens(port), READY_S, "redis-server did not answer")
-        celery = start(str(PENSTOCK), "celery")
-        settings = Settings(dtype=DtypeChoice.FLOAT32)
-        worker = start_worker(settings, ModelSettings(name="model", source=str(model)), Path(environment["PENSTOCK_DATA_DIR"]), environment)
+        redis = RedisServer(folder / "redis")
+        try:
+            stack.enter_context(redis)
+        except RedisFailedError as error:
+            raise Failed(str(error)) from None
+        assert redis.pid is not None
+        environment = {**environment, "PENSTOCK_TRANSPORT": "embedded", "PENSTOCK_JOBS__BROKER_URL": redis.url}
+        environment["PENSTOCK_JOBS__ROOTS"] = '["/"]'  # inputs and results lie where the command line says
+        celery = subprocess.Popen([str(PENSTOCK), "celery"], env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        stack.callback(end, celery)
+        served = ModelSettings(name="model", source=str(model))
+        worker = start_worker(served, Path(environment["PENSTOCK_DATA_DIR"]), {**environment, "PENSTOCK_DTYPE": DtypeChoice.FLOAT32})
         stack.callback(end, worker)
         yield Jobs(model, environment, (redis.pid, celery.pid, worker.pid))
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _listens(port: int) -> bool:
-    try:
-        with socket.create_connection(("127.0.0.1", port), 1.0) as connection:
-            connection.sendall(b"PING\r\n")
-            return connection.recv(16).startswith(b"+PONG")
-    except OSError:
-        return False
 
 
 def _wait(condition: Callable[[], bool], longest_s: float, otherwise: str) -> None:

@@ -18,6 +18,7 @@ from schemas.errors import EngineError, Overloaded, RateLimited
 from tests.cli.conftest import PENSTOCK, WAIT_S, Command, Terminal
 from tests.client.conftest import Work
 from tests.scripted_worker import wait_for_cancel
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.integration  # each is a process of its own
 
@@ -138,12 +139,12 @@ def test_signals_end_a_command_with_their_code(log: list[object], work: Work, si
     """A command that waits ends at once, without a traceback, and the request that it waited for is cancelled."""
     worker = work(wait_for_cancel)
     process = start("submit", "--prompt", "hi", "--wait", *log)
-    worker.wait_for(lambda: bool(worker.taken), timeout_s=WAIT_S)
+    wait_for(lambda: bool(worker.taken), timeout_s=WAIT_S)
     process.send_signal(signum)
     out, err = process.communicate(timeout=WAIT_S)
     assert (process.returncode, out) == (code, "")
     assert "Traceback" not in err
-    worker.wait_for(lambda: worker.taken[0].custom_id in worker.cancelled)
+    wait_for(lambda: worker.taken[0].custom_id in worker.cancelled)
 
 
 def test_a_closed_pipe_is_no_error_to_talk_about():

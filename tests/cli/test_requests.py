@@ -10,6 +10,7 @@ import pytest
 from schemas.errors import EngineError, Overloaded
 from tests.cli.conftest import Command, Terminal, Work
 from tests.scripted_worker import Script, Voice, echo, wait_for_cancel
+from tests.waiting import wait_for
 
 SUBMIT = ["submit", "--wait", "--timeout", "30"]
 
@@ -44,9 +45,9 @@ def test_without_waiting_the_names_are_written(command: Command, log: list[objec
     """A submitted request is known by its custom_id, and the answer can be read by others."""
     worker = work(echo)
     name = command("submit", "--prompt", "hello", *log).out.strip()
-    worker.wait_for(lambda: [request.custom_id for request in worker.taken] == [name])
+    wait_for(lambda: [request.custom_id for request in worker.taken] == [name])
     told = json.loads(command("submit", "--json", "--prompt", "hello", *log).out)
-    worker.wait_for(lambda: len(worker.taken) == 2)
+    wait_for(lambda: len(worker.taken) == 2)
     assert (told["custom_id"], told["origin"]) == (worker.taken[1].custom_id, str(worker.taken[1].origin))
 
 
@@ -99,7 +100,7 @@ def test_no_answer_in_time_is_124(command: Command, log: list[object], work: Wor
     worker = work(wait_for_cancel)
     done = command("submit", "--wait", "--timeout", "0.5", *what, *log, stdin=line("slow", "hi"))
     assert done.code == 124
-    worker.wait_for(lambda: {request.custom_id for request in worker.taken} == worker.cancelled)
+    wait_for(lambda: {request.custom_id for request in worker.taken} == worker.cancelled)
 
 
 @pytest.mark.integration
@@ -191,7 +192,7 @@ def test_a_person_can_end_an_answer_and_go_on(terminal: Callable[..., Terminal],
     screen.type("fail\n")
     screen.read_until("broken\r\n> ")
     screen.type("good day\n")
-    worker.wait_for(lambda: len(worker.taken) == 3)
+    wait_for(lambda: len(worker.taken) == 3)
     assert [message.text for message in worker.taken[2].body.messages] == ["good day"]
     screen.read_until("good day\r\ngood day\r\n> ")
     screen.type("\x04")

@@ -16,6 +16,7 @@ from schemas.record import Encoded
 from schemas.request import Endpoint
 from tests.cli.conftest import Command, Terminal, Work
 from tests.scripted_worker import Script, ScriptedWorker, Voice, echo, wait_for_cancel
+from tests.waiting import wait_for
 
 
 def test_tail_shows_what_counts_and_leaves_when_all_is_said(
@@ -76,9 +77,9 @@ def test_cancel_reaches_the_worker(command: Command, log: list[object], settings
         handle = client.submit({"model": "tiny", "prompt": "x", "stream": True}, url="/v1/completions", custom_id="mine")
         assert next(iter(handle)).text == "well"
         assert json.loads(command("cancel", "mine", "--json", *log).out) == {"type": "cancel", "custom_id": "mine"}
-        worker.wait_for(lambda: handle.is_done)
+        wait_for(lambda: handle.is_done)
         assert command("cancel", "a", "b", *log).code == 0
-    worker.wait_for(lambda: worker.cancelled == {"mine", "a", "b"})
+    wait_for(lambda: worker.cancelled == {"mine", "a", "b"})
 
 
 def test_inspect_gathers_everything(command: Command, log: list[object], settings: Settings, transport: Transport, work: Work):
@@ -133,7 +134,7 @@ def test_inspect_finds_answers_of_a_request_that_is_gone(command: Command, log: 
     with ScriptedWorker(transport, settings.topics, echo) as worker:
         encoded = encode_request(custom_id="old", endpoint=Endpoint.COMPLETIONS, body={"model": "tiny", "prompt": "x", "stream": True})
         worker.send(worker.partition_for(settings.topics.requests, "old"), encoded)
-        worker.wait_for(lambda: worker.finished == 1)
+        wait_for(lambda: worker.finished == 1)
     told = json.loads(command("inspect", "old", "--json", *log).out)
     assert [e["event"] for e in told["events"]] == ["begin", "chunk", "end"]
 

@@ -12,6 +12,7 @@ from pipeline.transport.base import BrokerUnavailable, Transport, UnknownTopic
 from schemas.errors import Cancelled, DuplicateRequest, EngineError, InvalidRequest, Overloaded
 from tests.client.conftest import Work
 from tests.scripted_worker import Script, Voice, echo, wait_for_cancel
+from tests.waiting import wait_for
 
 Use = Callable[[AsyncClient], Awaitable[None]]
 
@@ -164,7 +165,7 @@ def test_cancels_reach_the_worker(run: Callable[[Use], None], work: Work):
         await client.cancel("the last one")
 
     run(use)
-    worker.wait_for(lambda: "the last one" in worker.cancelled)
+    wait_for(lambda: "the last one" in worker.cancelled)
     assert {"named", "closed early"} <= worker.cancelled
 
 

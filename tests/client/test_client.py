@@ -19,6 +19,7 @@ from schemas.errors import (
 from schemas.events import FinishReason
 from tests.client.conftest import Work
 from tests.scripted_worker import Script, Voice, echo, wait_for_cancel
+from tests.waiting import wait_for
 
 
 def chat(text: str, **more: object) -> dict[str, object]:
@@ -126,7 +127,7 @@ def test_only_the_first_result_counts(client: Client, work: Work):
     worker = work(twice)
     handle = client.submit(chat("go"))
     assert handle.result(10.0).text == "first"
-    worker.wait_for(lambda: worker.finished == 1)
+    wait_for(lambda: worker.finished == 1)
     client.submit(chat("another, so that the repeats have been read")).result(10.0)
     assert handle.result().text == "first"
 
@@ -263,7 +264,7 @@ def test_leaving_a_stream_early_cancels_it(client: Client, work: Work):
     client.cancel("unknown to this client")
     with pytest.raises(Cancelled):
         handle.result(10.0)
-    worker.wait_for(lambda: worker.cancelled == {"streamed", "handled", "unknown to this client"})
+    wait_for(lambda: worker.cancelled == {"streamed", "handled", "unknown to this client"})
 
 
 def test_a_finished_request_is_not_cancelled(client: Client, work: Work):

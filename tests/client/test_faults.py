@@ -15,6 +15,7 @@ from pipeline.settings import Settings
 from pipeline.transport.base import BrokerUnavailable, Consumer, Partition, Producer, ProducerFatal, Transport
 from tests.client.conftest import Work
 from tests.scripted_worker import echo, wait_for_cancel
+from tests.waiting import wait_for
 
 BODY = {"model": "tiny", "messages": [{"role": "user", "content": "go"}]}
 
@@ -146,11 +147,11 @@ def test_an_interrupted_submit_cancels_what_may_be_out(settings: Settings, fault
     async def interrupt() -> None:
         async with AsyncClient(settings, faulty, timeout_s=10.0) as client:
             submitting = asyncio.create_task(client.submit(BODY, custom_id="mine"))
-            await asyncio.to_thread(worker.wait_for, lambda: bool(worker.taken))
+            await asyncio.to_thread(wait_for, lambda: bool(worker.taken))
             submitting.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await submitting
 
     faulty.spoil_producer = acknowledge_nothing_but_cancels
     asyncio.run(interrupt())
-    worker.wait_for(lambda: worker.cancelled == {"mine"})
+    wait_for(lambda: worker.cancelled == {"mine"})

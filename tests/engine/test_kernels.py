@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 
 import numpy as np
@@ -25,6 +24,7 @@ from pipeline.engine.rewrites.rotary import Heads
 from pipeline.engine.rewrites.rotation import form as rotation_form
 from pipeline.settings import KernelCompiling
 from tests.engine.named_kernels import NOWHERE, form
+from tests.waiting import wait_for
 
 WAIT_S = 30.0
 
@@ -40,14 +40,6 @@ def aside(code="pass"):
     kernels = Kernels(command(code))
     with capture_logs() as logs, kernels.compiling(KernelCompiling.BACKGROUND):
         yield kernels, logs
-
-
-def wait(condition):
-    """Until it is true."""
-    deadline_s = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline_s, "it did not come about"
-        time.sleep(0.005)
 
 
 def passes(_kernel):
@@ -74,9 +66,9 @@ def test_a_kernel_compiled_aside_is_proven_before_it_is_used():
     asked = []
     with aside() as (kernels, logs):
         assert kernels.find(form(1), lambda kernel: asked.append(kernel()) or True) is None
-        wait(lambda: kernels.find(form(1), passes) is not None)
+        wait_for(lambda: kernels.find(form(1), passes) is not None)
         assert kernels.find(form(1), passes)() == 1
-        wait(lambda: logs)
+        wait_for(lambda: logs)
     assert asked == [1]
     assert [(line["event"], line["log_level"], line["kernel"]) for line in logs] == [("kernel_in_use", "info", "named_kernels 1")]
 
@@ -85,7 +77,7 @@ def test_kernels_are_compiled_one_after_the_other():
     """Two are wanted at once, and the second one's process begins when the first one's has ended."""
     with aside("import os, sys; os.mkdir(sys.argv[1] + '.lock'); os.rmdir(sys.argv[1] + '.lock')") as (kernels, logs):
         assert [kernels.find(form(number), passes) for number in (1, 2)] == [None, None]
-        wait(lambda: len(logs) == 2)
+        wait_for(lambda: len(logs) == 2)
     assert [(line["event"], line["kernel"]) for line in logs] == [("kernel_in_use", "named_kernels 1"), ("kernel_in_use", "named_kernels 2")]
 
 
@@ -113,7 +105,7 @@ def test_a_kernel_that_is_not_to_be_trusted_is_warned_of_once_and_never_used(cod
     """Be it wrong, or never compiled: torch's operations stay, and it is not tried again."""
     with aside(code) as (kernels, logs):
         kernels.find(form(1), proof)
-        wait(lambda: logs)
+        wait_for(lambda: logs)
         assert [kernels.find(form(1), passes) for _ in range(3)] == [None] * 3
         kernels.find(form(100), passes)
     assert [(line["event"], line["log_level"]) for line in logs] == [("kernel_not_used", "warning")]
@@ -125,7 +117,7 @@ def test_a_failure_does_not_end_the_compiling_of_others():
     with aside("import sys; sys.exit(sys.argv[2] == '[1]')") as (kernels, logs):
         kernels.find(form(1), passes)
         kernels.find(form(2), passes)
-        wait(lambda: len(logs) == 2)
+        wait_for(lambda: len(logs) == 2)
         assert kernels.find(form(1), passes) is None
         assert kernels.find(form(2), passes) is not None
 
@@ -153,7 +145,7 @@ def test_closing_ends_the_process_that_compiles():
         kernels.find(form(1), passes)
         kernels.find(form(2), passes)
         compiler = kernels._aside
-        wait(lambda: compiler._child is not None)
+        wait_for(lambda: compiler._child is not None)
         child = compiler._child
     assert child.returncode == -signal.SIGKILL
     assert compiler._child is None or compiler._child is child

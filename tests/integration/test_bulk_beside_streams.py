@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from pyarrow import flight, parquet
 from pipeline.models import TINY
 from tests.offline.conftest import outcome
 from tests.peer import line
+from tests.waiting import wait_for
 from tests.worker_process import PENSTOCK, WorkerProcess
 
 pytestmark = pytest.mark.integration
@@ -50,14 +50,6 @@ def score(path: Path, out: Path, *arguments: object) -> list[dict[str, Any]]:
     done = subprocess.run(command, capture_output=True, check=False, timeout=100)
     assert done.returncode == 0, done.stderr.decode()
     return outcome(out.glob("data-*"))
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Waits until it holds."""
-    until_s = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < until_s
-        time.sleep(0.02)
 
 
 def test_rows_beside_streams_are_those_of_a_job_in_process(start_worker, connect, tmp_path: Path):

@@ -4,8 +4,6 @@ import json
 import re
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,19 +14,12 @@ from penstock import Client
 from pipeline.arrow_memory import WORKER_MIB
 from pipeline.settings import load
 from tests.offline.conftest import outcome
+from tests.waiting import wait_for
 from tests.worker_process import PENSTOCK, WorkerProcess
 
 pytestmark = pytest.mark.integration
 
 ROWS = 500
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Waits until it holds."""
-    until_s = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < until_s
-        time.sleep(0.02)
 
 
 def test_a_job_outlives_its_worker(tmp_path: Path):
@@ -65,11 +56,15 @@ def test_rows_wait_outside_while_live_requests_are_too_many(tmp_path: Path):
         wait_for(lambda: worker.metrics()["penstock_requests_waiting"] >= 2)
         job = ("--task", "generate", "--column", "text", "--max-tokens", "2", "--worker", "auto", "--data-dir", worker.data_dir)
         process = subprocess.Popen([PENSTOCK, "score", source, "-o", out, *job], stderr=subprocess.PIPE, env=worker._environment)
-        wait_for(lambda: worker.metrics().get('penstock_bulk_yielding{reason="queue"}') == 1)
-        seen = worker.metrics()
-        if seen['penstock_bulk_yielding{reason="queue"}']:
-            assert seen["penstock_bulk_rows_running"] == 0
-            assert 'penstock_bulk_rows_total{outcome="ok"}' not in seen
+        seen: list[dict[str, float]] = []
+
+        def yields() -> bool:
+            seen.append(worker.metrics())
+            return seen[-1].get('penstock_bulk_yielding{reason="queue"}') == 1
+
+        wait_for(yields)
+        assert seen[-1]["penstock_bulk_rows_running"] == 0
+        assert 'penstock_bulk_rows_total{outcome="ok"}' not in seen[-1]
         assert [(handle.result().usage or {})["completion_tokens"] for handle in live] == [2_000] * len(names)
         _, said = process.communicate(timeout=60)
         assert worker.metrics()['penstock_bulk_yielding{reason="queue"}'] == 0

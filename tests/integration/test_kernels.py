@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from penstock import Client
 from pipeline.models import TINY
+from tests.waiting import wait_for
 from tests.worker_process import WorkerProcess
 
 pytestmark = pytest.mark.integration
@@ -83,10 +84,7 @@ def test_a_worker_answers_before_its_kernels_are_compiled_and_uses_them_from_the
         assert client.complete(PROMPT, **asked).token_ids == expected
         assert in_use(worker) == []
         os.kill(compiler, signal.SIGCONT)
-        deadline_s = time.monotonic() + WAIT_S
-        while len(in_use(worker)) < 3:
-            assert time.monotonic() < deadline_s, worker.log()
-            time.sleep(0.1)
+        wait_for(lambda: len(in_use(worker)) >= 3, why=worker.log)
         assert in_use(worker) == ["rotation", "gating", "decode"]
         assert client.complete(PROMPT, **asked).token_ids == expected
     assert worker.stop() == 0

@@ -8,7 +8,7 @@ import pytest
 
 from tests.integration.conftest import Start
 from tests.peer import Peer, line
-from tests.redis_server import RedisServer
+from tests.redis_server import redis_server
 
 pytestmark = pytest.mark.integration
 
@@ -21,7 +21,7 @@ def test_a_flood_is_refused_with_a_retry_time_by_all_workers_together_and_the_ot
 ):
     """Ten of the flood are answered, by two workers; the rest hear when to come again. Without Redis the workers go on."""
     floods = [f"{topic_prefix}.flood-{letter}" for letter in "ab"]  # with two topics each worker has some of their partitions
-    with RedisServer(tmp_path / "redis") as redis:
+    with redis_server(tmp_path / "redis") as redis:
         settings = {
             "PENSTOCK_MODELS": '[{"name": "tiny", "source": "none", "engine": "fake"}]',
             "PENSTOCK_KAFKA__REQUEST_TOPICS": json.dumps([{"topic": flood, "tenant": "flood"} for flood in floods]),

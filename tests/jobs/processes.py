@@ -4,13 +4,13 @@ import json
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
-from tests.redis_server import RedisServer
+from tests.redis_server import redis_server
+from tests.waiting import wait_for
 from tests.worker_process import PENSTOCK, WorkerProcess
 
 WAIT_S = 60.0
@@ -73,7 +73,7 @@ class Plant:
     def __init__(self, folder: Path, *, shard_rows: int, **settings: str):
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self.redis = RedisServer(folder / "redis")
+        self.redis = redis_server(folder / "redis")
         self.settings = {
             "PENSTOCK_TRANSPORT": "embedded",
             "PENSTOCK_DATA_DIR": str(folder / "data"),
@@ -129,14 +129,6 @@ def plant(folder: Path, **settings: Any) -> Iterator[Plant]:
 def commits(out: Path) -> int:
     """Shards that are done."""
     return len(list((out / "commits").glob("[0-9]*.json")))
-
-
-def wait_for(condition: Callable[[], bool], timeout_s: float = WAIT_S, why: Callable[[], str] = str) -> None:
-    """Waits for something that a process does."""
-    until_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < until_s, why()
-        time.sleep(0.02)
 
 
 def is_free_of_torch(pid: int) -> bool:

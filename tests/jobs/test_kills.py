@@ -7,8 +7,9 @@ import pytest
 from pyarrow import parquet
 
 from schemas.job import Manifest
-from tests.jobs.processes import DTYPE, commits, is_free_of_torch, plant, wait_for
+from tests.jobs.processes import DTYPE, commits, is_free_of_torch, plant
 from tests.offline.conftest import outcome
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.integration
 

@@ -17,7 +17,8 @@ from pipeline.offline.turnstile import Turnstile
 from schemas.job import ModelSpec
 from tests.jobs.conftest import Command
 from tests.offline.conftest import outcome
-from tests.offline.flight.conftest import DEPTH, house, wait_for
+from tests.offline.flight.conftest import DEPTH, house
+from tests.waiting import wait_for
 
 __all__ = ["house"]
 

@@ -10,8 +10,9 @@ import pytest
 from pyarrow import parquet
 
 from schemas.job import Manifest
-from tests.jobs.processes import WAIT_S, commits, wait_for
+from tests.jobs.processes import WAIT_S, commits
 from tests.offline.conftest import outcome
+from tests.waiting import wait_for
 from tests.worker_process import PENSTOCK
 
 pytestmark = pytest.mark.integration

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from pyarrow import parquet
 
 from pipeline.models import TINY
 from tests.offline.conftest import outcome
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.integration
 
@@ -40,13 +40,14 @@ def finish(process: subprocess.Popen[bytes]) -> tuple[int, str, str]:
     return process.returncode, out.decode(), err.decode()
 
 
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
-    """Waits until the job has come that far."""
-    until_s = time.monotonic() + WAIT_S
-    while not condition():
+def wait_in(process: subprocess.Popen[bytes], condition: Callable[[], bool]) -> None:
+    """Waits until the job, which goes on, has come that far."""
+
+    def holds() -> bool:
         assert process.poll() is None, process.communicate()
-        assert time.monotonic() < until_s
-        time.sleep(0.005)
+        return condition()
+
+    wait_for(holds)
 
 
 def commits(out: Path) -> list[Path]:
@@ -75,7 +76,7 @@ def test_killed_three_times_the_same_command_finishes_the_job(dataset: Path, tmp
     for round_ in range(3):
         process = start(dataset, "-o", out, *JOB)
         before = len(kept) // 2
-        wait_for(lambda before=before: len(commits(out)) > before, process)
+        wait_in(process, lambda before=before: len(commits(out)) > before)
         process.kill()
         process.communicate()
         for path, written_ns in kept.items():
@@ -97,7 +98,7 @@ def test_a_signal_stops_in_good_order_and_the_same_command_goes_on(dataset: Path
     """The exit code tells the signal; nothing is under suspicion afterwards, and nothing is lost."""
     out = tmp_path / "out"
     process = start(dataset, "-o", out, *JOB)
-    wait_for(lambda: len(commits(out)) >= 1, process)
+    wait_in(process, lambda: len(commits(out)) >= 1)
     process.send_signal(number)
     ended, _, err = finish(process)
     assert ended == code, err

@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from compose.redis_server import RedisServer
 from pipeline.quota.limiter import Ask, LocalLimiter, Rate, Rates
 from pipeline.quota.opening import open_limiter
 from pipeline.quota.shared import SETTLE_EVERY_S, SharedLimiter
 from pipeline.quota.store import RedisStore, StoreLost
 from pipeline.settings import StoreLoss, load
-from tests.redis_server import RedisServer
+from tests.redis_server import redis_server
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.integration
 
@@ -26,16 +28,8 @@ Make = Callable[..., SharedLimiter]
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     """A server that the tests of this module share."""
-    with RedisServer(tmp_path_factory.mktemp("redis")) as one:
+    with redis_server(tmp_path_factory.mktemp("redis")) as one:
         yield one
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Waits for the other thread."""
-    until_s = time.monotonic() + 10.0
-    while not condition():
-        assert time.monotonic() < until_s
-        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -103,7 +97,7 @@ def test_the_script_and_the_bucket_are_the_same_arithmetic(server: RedisServer):
 
 def test_a_lost_store_is_replaced_by_this_workers_own_count_and_found_again(tmp_path, make: Make):
     """Killed in the middle: the answer comes within the timeout, a tenant at its limit stays there, and a new server is used at once."""
-    with RedisServer(tmp_path / "redis") as own:
+    with redis_server(tmp_path / "redis") as own:
         limiter = make(at=own)
         assert let_through(limiter, 5) == 5
         own.kill()
@@ -120,7 +114,7 @@ def test_a_lost_store_is_replaced_by_this_workers_own_count_and_found_again(tmp_
 @pytest.mark.parametrize(("on_loss", "goes"), [(StoreLoss.ADMIT, 50), (StoreLoss.REFUSE, 0)])
 def test_without_a_store_the_setting_decides(tmp_path, make: Make, on_loss: StoreLoss, goes: int):
     """Everything goes, or nothing."""
-    with RedisServer(tmp_path / "redis") as own:
+    with redis_server(tmp_path / "redis") as own:
         limiter = make(on_loss, at=own)
         own.kill()
         assert let_through(limiter, 50) == goes
@@ -128,7 +122,7 @@ def test_without_a_store_the_setting_decides(tmp_path, make: Make, on_loss: Stor
 
 def test_nobody_to_connect_to_is_a_store_that_is_away(tmp_path, metrics):
     """A worker starts without Redis, counts alone, and shows it."""
-    absent = RedisServer(tmp_path)
+    absent = redis_server(tmp_path)
     with pytest.raises(StoreLost):
         RedisStore.connect(absent.url, RATES, prefix="x", timeout_s=TIMEOUT_S)
     settings = load({"rate_limits": {"requests_per_minute": 6, "redis_url": absent.url}})

@@ -105,11 +105,3 @@ def house(tmp_path: Path) -> Iterator[Callable[..., House]]:
     yield make
     for one in made:
         one.close()
-
-
-def wait_for(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
-    """Waits until it holds."""
-    until_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < until_s
-        time.sleep(0.002)

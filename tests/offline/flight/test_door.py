@@ -20,7 +20,8 @@ from pipeline.offline.flight.client import FlightScorer
 from pipeline.offline.refusals import JobRefused
 from pipeline.settings import BadConfiguration, load
 from tests.offline.conftest import make_spec
-from tests.offline.flight.conftest import DEPTH, House, wait_for
+from tests.offline.flight.conftest import DEPTH, House
+from tests.waiting import wait_for
 
 TOKEN = "a token of many letters"
 
@@ -157,7 +158,7 @@ def test_rows_of_a_caller_who_is_gone_are_cancelled(house):
         wait_for(lambda: one.rows_in_engine() == 12)
         reader.cancel()
         wait_for(lambda: one.rows_in_engine() == 0)
-    assert one.lobby.callers == 0 or wait_for(lambda: one.lobby.callers == 0) is None
+    wait_for(lambda: one.lobby.callers == 0)
 
 
 def test_a_drain_ends_exchanges_with_a_fault_that_says_try_again(house):

@@ -14,7 +14,7 @@ from pipeline.offline.refusals import JobRefused
 from schemas.errors import EngineError
 from schemas.job import ModelSpec, SamplingSpec
 from tests.offline.conftest import make_spec
-from tests.offline.flight.conftest import wait_for
+from tests.waiting import wait_for
 
 LONG = SamplingSpec(max_tokens=400, ignore_eos=True)
 
