@@ -16,6 +16,7 @@ from pipeline.cli.standings import exit_code_of, follow, show, show_list
 from pipeline.engine.load_error import LoadError
 from pipeline.logs import configure_logging
 from pipeline.offline.addresses import absolute, extended, is_store, store_of
+from pipeline.offline.apart import OwnFiles
 from pipeline.offline.fingerprint import describe_model
 from pipeline.offline.flight.address import WorkerAway
 from pipeline.offline.flight.session import WorkerDied
@@ -215,9 +216,10 @@ def _submit(settings: Settings, spec: JobSpec, inputs: Sequence[str], out: str, 
     out, registry, within = absolute(out), open_registry(settings), confinement(settings)
     if within is not None:
         within.check_output(out)
-    expand(inputs, within)  # who names what is not there hears of it now
+    folder = registry.home_of(out).folder_of(out)
+    expand(inputs, within, OwnFiles(folder))  # who names what is not there hears of it now
     if is_store(out):
-        Store(destination_of(registry.home_of(out).folder_of(out), out, spec)).look()  # and who names what is another's
+        Store(destination_of(folder, out, spec)).look()  # and who names what is another's
     home = registry.submit(
         Submission(
             id=job_id_of(out),

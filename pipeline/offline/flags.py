@@ -8,7 +8,7 @@ from pipeline.offline.folder import Folder
 from pipeline.offline.scoring import Halt
 
 LOOK_S = 0.5
-_NAMES = {Halt.CANCELLED: "cancelled", Halt.PAUSED: "paused"}
+_NAMES = dict(zip((Halt.CANCELLED, Halt.PAUSED), Folder.FLAGS, strict=True))
 
 
 def raise_flag(folder: Folder, halt: Halt) -> None:

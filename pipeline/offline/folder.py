@@ -1,5 +1,6 @@
 """A job's folder: what lies where in it."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from schemas.job import Destination, JobPlan, JobSpec, Manifest, ShardCommit
 SHARD_DIGITS = 7
 """Of a shard's number in file names, so that names sort in input order up to ten million shards."""
 RESULTS = ("data-", "errors-")
+RESULT = re.compile(r"(data|errors)-\d+-[0-9a-f]+\.[a-z]+")
+"""The name of a whole file of results."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +24,7 @@ class Folder:
     path: Path
 
     MANIFEST: ClassVar = "manifest.json"
+    FLAGS: ClassVar = ("cancelled", "paused")
 
     @property
     def spec_file(self) -> Path:
@@ -102,6 +106,14 @@ class Folder:
         """Whether a file is none that an attempt at planning leaves when it is killed."""
         is_own_folder = path in (self.commits, self.journal) and path.is_dir() and not any(path.iterdir())
         return not is_own_folder and path != self.destination_file and not path.name.endswith(files.TEMPORARY)
+
+    def is_own(self, path: Path) -> bool:
+        """Whether a job makes files of that path."""
+        if path.parent != self.path:
+            return self.commits in path.parents or self.journal in path.parents
+        if path in (self.spec_file, self.plan_file, self.destination_file, self.manifest_file) or path.name in self.FLAGS:
+            return True
+        return path.name.endswith(files.TEMPORARY) or RESULT.fullmatch(path.name) is not None
 
     @staticmethod
     def shard_name(shard: int) -> str:

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from urllib.parse import quote, unquote
 from pyarrow import fs
 
 from pipeline.offline.addresses import check_open
+from pipeline.offline.apart import OwnFiles
 from pipeline.offline.confinement import Confinement
 from pipeline.offline.refusals import JobRefused
 from schemas.job import InputFile, InputFormat
@@ -66,13 +67,18 @@ class Source:
         return None if self.edges() == planned.edges else "its content is another"
 
 
-def expand(inputs: Sequence[str], within: Confinement | None = None) -> list[Source]:
+def expand(inputs: Sequence[str], within: Confinement | None = None, own: OwnFiles | None = None) -> list[Source]:
     """Lists the files that the inputs name: those of one input by path, and the inputs as they were given.
+
+    Args:
+        inputs: Files, folders and globs.
+        within: What may be read; None for whatever this process can.
+        own: What the job itself makes, which is passed over.
 
     Raises:
         JobRefused: An input names nothing, or a file twice, or one of a kind that is not read, or that may not be.
     """
-    sources = [source for text in inputs for source in _expand(text, within)]
+    sources = [source for text in inputs for source in _expand(text, within, own)]
     seen: set[str] = set()
     for source in sources:
         if source.uri in seen:
@@ -120,21 +126,25 @@ def refresh(planned: InputFile, within: Confinement | None = None) -> Source:
     )
 
 
-def _expand(text: str, within: Confinement | None) -> list[Source]:
+def _expand(text: str, within: Confinement | None, own: OwnFiles | None) -> list[Source]:
     address, question, query = text.partition("?") if "://" in text else (text, "", "")
     filesystem, path = locate(text if not GLOB.search(address) else _fixed_part(address) + question + query, within)
     info = _info(filesystem, path, text)
     if GLOB.search(address) and not _exists(filesystem, text):
         pattern = glob_pattern(address[len(_fixed_part(address)) :].lstrip("/"))
-        found = [file for file in _walk(filesystem, path) if pattern.fullmatch(file.path[len(path) :].lstrip("/"))]
+        listed = _walk(filesystem, path)
+        found = [file for file in listed if pattern.fullmatch(file.path[len(path) :].lstrip("/"))]
     elif info.type == fs.FileType.Directory:
-        found = [file for file in _walk(filesystem, path) if not _is_hidden(file.path[len(path) :]) and _format(file.path) is not None]
+        listed = _walk(filesystem, path)
+        found = [file for file in listed if not _is_hidden(file.path[len(path) :]) and _format(file.path) is not None]
     elif info.type == fs.FileType.File:
-        found = [info]
+        listed = found = [info]
     else:
         raise JobRefused(f"{text}: no such file or folder")
     if not found:
         raise JobRefused(f"{text}: matches no file ({', '.join(SUFFIXES)} are read)")
+    if own is not None and not (found := own.taken_out(filesystem, found, listed)):
+        raise JobRefused(f"{text}: nothing is there but what lies in the job's own output: name other inputs, or another output")
     root = path if info.type == fs.FileType.Directory else str(Path(path).parent)
     sources = [_source(filesystem, file, root, text) for file in sorted(found, key=lambda file: str(file.path))]
     if within is not None:
@@ -172,12 +182,12 @@ def _info(filesystem: Any, path: str, text: str) -> Any:
         raise JobRefused(f"{text}: cannot be reached: {error}") from None
 
 
-def _walk(filesystem: Any, folder: str) -> Iterator[Any]:
+def _walk(filesystem: Any, folder: str) -> list[Any]:
     try:
         listed = filesystem.get_file_info(fs.FileSelector(folder, recursive=True))
     except OSError as error:
         raise JobRefused(f"{folder}: cannot be listed: {error}") from None
-    yield from (info for info in listed if info.type == fs.FileType.File)
+    return [info for info in listed if info.type == fs.FileType.File]
 
 
 def _is_hidden(relative: str) -> bool:

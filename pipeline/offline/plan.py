@@ -10,6 +10,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from pipeline.offline import columns, files
+from pipeline.offline.apart import OwnFiles
 from pipeline.offline.confinement import Confinement
 from pipeline.offline.folder import Folder
 from pipeline.offline.inputs import Source, expand, refresh
@@ -77,8 +78,7 @@ def plan(
         JobRefused: The inputs cannot be read, or the folder or the address holds another job; the message says what differs.
     """
     folder = _folder(out, within, store)
-    sources = expand(inputs, within)
-    _check_apart(folder.path, sources)
+    sources = expand(inputs, within, OwnFiles(folder))
     former = folder.spec()
     if former is not None and (changes := former.changes_to(spec)):
         raise JobRefused(f"{store or out} holds another job: {'; '.join(changes)}. Name another folder, or repeat the command that began it")
@@ -122,7 +122,7 @@ def preview(
         JobRefused: As `plan` does.
     """
     folder = _folder(out, within, store)
-    planned = survey(spec, expand(inputs, within), shard_rows)
+    planned = survey(spec, expand(inputs, within, OwnFiles(folder)), shard_rows)
     schema = columns.decode(planned)
     return Job(folder, spec, planned, schema, needed_columns(spec, schema), within)
 
@@ -210,20 +210,13 @@ def _check_columns(spec: JobSpec, schema: Any) -> None:
             raise JobRefused(f"Parquet cannot hold a column of the inputs: {error}; drop it, or write arrow") from None
 
 
-def _check_apart(out: Path, sources: Sequence[Source]) -> None:
-    """Results never go where inputs lie: not over them, and not where a later look would take them for inputs."""
-    for source in sources:
-        if "://" not in source.uri and (out.resolve() == Path(source.path).resolve() or out.resolve() in Path(source.path).resolve().parents):
-            raise JobRefused(f"{out} holds the input {source.path}: name another folder")
-
-
 def _check_unchanged(planned: Sequence[InputFile], sources: Sequence[Source]) -> None:
     now = {source.uri: source for source in sources}
     then = {file.uri: file for file in planned}
     if gone := [uri for uri in then if uri not in now]:
         raise JobRefused(f"{gone[0]} is no longer among the inputs; the job was planned with it")
     if new := [uri for uri in now if uri not in then]:
-        raise JobRefused(f"{new[0]} was not among the inputs when the job was planned: name another folder for a new job")
+        raise JobRefused(f"{new[0]} was not among the inputs when the job was planned: move it away, or name another folder for a new job")
     if list(now) != list(then):
         raise JobRefused("the inputs are named in another order than when the job was planned")
     for uri, file in then.items():

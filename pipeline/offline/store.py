@@ -5,7 +5,6 @@ for other jobs' claims: of two, the later one sees the other's. It withdraws; no
 That takes a store that lists at once what was put, as those of the large clouds do.
 """
 
-import re
 import secrets
 import socket
 from collections.abc import Callable, Iterable, Iterator
@@ -17,13 +16,12 @@ from typing import Any, BinaryIO
 from pyarrow import fs
 
 from pipeline.offline.addresses import extended
-from pipeline.offline.folder import Folder
+from pipeline.offline.folder import RESULT, Folder
 from pipeline.offline.refusals import JobRefused, ResultGone, StoreAway
 from schemas.job import Destination, JobSpec, Manifest, OutputFile
 
 CLAIM = "_owner-"
 """Beginning of a claim's name; readers of datasets pass over names that begin so."""
-RESULT = re.compile(r"(data|errors)-\d+-[0-9a-f]+\.[a-z]+")
 OWNER_BYTES = 10
 PIECE_BYTES = 16 * 1024 * 1024
 """Handed to the store, which may send it in the background, before the next piece is read."""
@@ -36,6 +34,11 @@ def destination_of(folder: Folder, uri: str, spec: JobSpec) -> Destination:
     return folder.destination() or new
 
 
+def claim_of(destination: Destination) -> str:
+    """The name of a job's claim at the place of its results."""
+    return f"{CLAIM}{destination.owner}.json"
+
+
 class Store:
     """The place of one job's results. Nothing is opened before it is needed: a process that forks may hold it.
 
@@ -44,7 +47,7 @@ class Store:
 
     def __init__(self, destination: Destination):
         self._destination = destination
-        self._claim = f"{CLAIM}{destination.owner}.json"
+        self._claim = claim_of(destination)
 
     @property
     def uri(self) -> str:

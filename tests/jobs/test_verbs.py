@@ -62,6 +62,19 @@ def test_a_job_from_submission_to_results(command: Command, config: Path, rows: 
     assert "rows done      5" in command("jobs", "show", job, "--config", config).out
 
 
+@pytest.mark.parametrize("text", ["in", "in/**/*"])
+def test_a_job_whose_results_lie_among_its_inputs_may_be_submitted_again(command: Command, config: Path, rows: Path, bench: Bench, text: str):
+    """It is the same job, and nothing is left to do."""
+    folder = rows.parent / "in"
+    folder.mkdir()
+    rows.rename(folder / "rows.parquet")
+    job = submit(command, config, rows.parent / text, folder / "out")
+    finish(bench, job)
+    assert submit(command, config, rows.parent / text, folder / "out") == job
+    finish(bench, job)
+    assert json.loads(command("jobs", "show", job, "--json", "--config", config).out)["phase"] == "completed"
+
+
 def test_rows_that_failed_are_submitted_again_as_a_job_of_their_own(command: Command, config: Path, rows: Path, out: Path, bench: Bench):
     """With the columns that they came with; the old results stay as they are."""
     job = submit(command, config, rows, out)

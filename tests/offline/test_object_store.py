@@ -7,7 +7,9 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from pipeline.offline.apart import OwnFiles
 from pipeline.offline.finalising import finalise
+from pipeline.offline.inputs import expand
 from pipeline.offline.plan import plan
 from pipeline.offline.refusals import JobRefused
 from schemas.job import Manifest
@@ -40,6 +42,20 @@ def test_a_job_over_objects(object_store: ObjectStore, tmp_path: Path):
         parquet.write_table(pa.table({"text": ["other"]}), file)
     with pytest.raises(JobRefused, match="has changed since the job was planned"):
         plan(make_spec(), [f"s3://data/my%20rows/day=*/*.parquet{query}"], out)
+
+
+def test_results_in_a_store_among_the_inputs_are_no_inputs(object_store: ObjectStore, tmp_path: Path):
+    """Also where the input's address names the server otherwise than that of the results does."""
+    with object_store.filesystem.open_output_stream(f"{BUCKET}/in/rows.parquet") as file:
+        parquet.write_table(pa.table({"text": ["a", "b"]}), file)
+    inputs, out = [f"s3://{BUCKET}/in{object_store.query}"], f"s3://{BUCKET}/in/out{object_store.query}"
+    job = plan(make_spec(), inputs, tmp_path / "work", store=out)
+    run(job, Script())
+    finalise(job)
+    assert plan(make_spec(), inputs, tmp_path / "work", store=out).plan == job.plan
+    other = f"s3://{BUCKET}/**/*?scheme=http&endpoint_override={object_store.address}"
+    assert len(expand([other.replace("**/*", "**/*.parquet")])) == 2
+    assert [source.path for source in expand([other], own=OwnFiles(job.folder))] == [f"{BUCKET}/in/rows.parquet"]
 
 
 def rows_at(store: ObjectStore, files: list[str]) -> list[int]:
