@@ -26,7 +26,7 @@ from pipeline.offline.jobs.registry import Home, Registry, Submission, job_id_of
 from pipeline.offline.jobs.tally import Phase, Tally
 from pipeline.offline.jobs.webhook import WebhookRefused, parse_target
 from pipeline.offline.plan import preview
-from pipeline.offline.refusals import JobRefused
+from pipeline.offline.refusals import JobRefused, StoreAway
 from pipeline.offline.scoring import Halt
 from pipeline.offline.store import Store, destination_of
 from pipeline.settings import Settings
@@ -55,7 +55,7 @@ class Refusing:
         if isinstance(error, JobRefused | WebhookRefused | LoadError):
             complain(str(error))
             raise typer.Exit(EXIT_ERROR) from None
-        if isinstance(error, WorkerAway | WorkerDied):
+        if isinstance(error, WorkerAway | WorkerDied | StoreAway):
             complain(f"{error}; nothing was submitted")
             raise typer.Exit(EXIT_TRY_AGAIN) from None
 

@@ -32,6 +32,7 @@ SHOWN = {
     "shards": "shards",
     "done_shards": "shards done",
     "failure": "failure",
+    "waiting": "waiting for",
 }
 
 
@@ -139,5 +140,6 @@ def _line(standing: Standing, rates: Rates) -> str:
     of = "" if standing.planned_rows is None else f" of {standing.planned_rows:,}"
     left_s = rates.left_s(standing)
     left = "" if left_s is None or standing.phase.is_last else f", {left_s:,.0f} s left"
+    waiting = "" if standing.waiting is None else f"; waiting for {neutral(standing.waiting)}"
     speed = f"{rates.rows_per_s:,.1f} rows/s, {rates.tokens_per_s:,.0f} tokens/s"
-    return f"{standing.job} {standing.phase}: {counts.rows:,}{of} rows, {counts.errors:,} errors, {speed}{left}"
+    return f"{standing.job} {standing.phase}: {counts.rows:,}{of} rows, {counts.errors:,} errors, {speed}{left}{waiting}"

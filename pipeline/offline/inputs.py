@@ -13,6 +13,7 @@ from pyarrow import fs
 from pipeline.offline.addresses import check_open
 from pipeline.offline.apart import OwnFiles
 from pipeline.offline.confinement import Confinement
+from pipeline.offline.reaching import reaching
 from pipeline.offline.refusals import JobRefused
 from schemas.job import InputFile, InputFormat
 
@@ -48,12 +49,18 @@ class Source:
     partition: dict[str, str | None] = field(default_factory=dict)
 
     def open(self) -> Any:
-        """Opens it for reading at any place."""
-        return self.filesystem.open_input_file(self.path)
+        """Opens it for reading at any place.
+
+        Raises:
+            StoreAway: It is away.
+            JobRefused: It cannot be opened.
+        """
+        with reaching(self.uri):
+            return self.filesystem.open_input_file(self.path)
 
     def edges(self) -> str:
         """A hash of its first and last bytes."""
-        with self.open() as file:
+        with reaching(self.uri), self.open() as file:
             first = file.read(EDGE_BYTES)
             file.seek(max(self.size_bytes - EDGE_BYTES, 0))
             return hashlib.blake2b(first + file.read(EDGE_BYTES), digest_size=16).hexdigest()
@@ -77,6 +84,7 @@ def expand(inputs: Sequence[str], within: Confinement | None = None, own: OwnFil
 
     Raises:
         JobRefused: An input names nothing, or a file twice, or one of a kind that is not read, or that may not be.
+        StoreAway: One is away.
     """
     sources = [source for text in inputs for source in _expand(text, within, own)]
     seen: set[str] = set()
@@ -92,6 +100,7 @@ def locate(uri: str, within: Confinement | None = None) -> tuple[Any, str]:
 
     Raises:
         JobRefused: There is no such file system, or it may not be used, or the address holds a secret.
+        StoreAway: It is away.
     """
     if within is not None:
         within.check(uri)
@@ -99,8 +108,9 @@ def locate(uri: str, within: Confinement | None = None) -> tuple[Any, str]:
         return fs.LocalFileSystem(), str(Path(uri).absolute())
     check_open(uri)
     try:
-        filesystem, path = fs.FileSystem.from_uri(uri)
-    except (OSError, ValueError, ImportError) as error:
+        with reaching(uri):
+            filesystem, path = fs.FileSystem.from_uri(uri)
+    except (ValueError, ImportError) as error:
         raise JobRefused(f"{uri}: {error}") from None
     return filesystem, path
 
@@ -110,6 +120,7 @@ def refresh(planned: InputFile, within: Confinement | None = None) -> Source:
 
     Raises:
         JobRefused: It is gone, or may not be read.
+        StoreAway: It is away.
     """
     filesystem, path = locate(planned.uri, within)
     info = _info(filesystem, path, planned.uri)
@@ -132,10 +143,10 @@ def _expand(text: str, within: Confinement | None, own: OwnFiles | None) -> list
     info = _info(filesystem, path, text)
     if GLOB.search(address) and not _exists(filesystem, text):
         pattern = glob_pattern(address[len(_fixed_part(address)) :].lstrip("/"))
-        listed = _walk(filesystem, path)
+        listed = _walk(filesystem, path, text)
         found = [file for file in listed if pattern.fullmatch(file.path[len(path) :].lstrip("/"))]
     elif info.type == fs.FileType.Directory:
-        listed = _walk(filesystem, path)
+        listed = _walk(filesystem, path, text)
         found = [file for file in listed if not _is_hidden(file.path[len(path) :]) and _format(file.path) is not None]
     elif info.type == fs.FileType.File:
         listed = found = [info]
@@ -176,17 +187,13 @@ def _exists(filesystem: Any, text: str) -> bool:
 
 
 def _info(filesystem: Any, path: str, text: str) -> Any:
-    try:
+    with reaching(text):
         return filesystem.get_file_info(path)
-    except OSError as error:
-        raise JobRefused(f"{text}: cannot be reached: {error}") from None
 
 
-def _walk(filesystem: Any, folder: str) -> list[Any]:
-    try:
+def _walk(filesystem: Any, folder: str, text: str) -> list[Any]:
+    with reaching(text):
         listed = filesystem.get_file_info(fs.FileSelector(folder, recursive=True))
-    except OSError as error:
-        raise JobRefused(f"{folder}: cannot be listed: {error}") from None
     return [info for info in listed if info.type == fs.FileType.File]
 
 

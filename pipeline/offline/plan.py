@@ -15,6 +15,7 @@ from pipeline.offline.confinement import Confinement
 from pipeline.offline.folder import Folder
 from pipeline.offline.inputs import Source, expand, refresh
 from pipeline.offline.prompts import needed_columns
+from pipeline.offline.reaching import reaching
 from pipeline.offline.readers import open_reader
 from pipeline.offline.refusals import JobRefused
 from pipeline.offline.store import Store, destination_of
@@ -76,24 +77,26 @@ def plan(
 
     Raises:
         JobRefused: The inputs cannot be read, or the folder or the address holds another job; the message says what differs.
+        StoreAway: The inputs, the folder or the address are away; the same call plans the job when they are back.
     """
-    folder = _folder(out, within, store)
-    sources = expand(inputs, within, OwnFiles(folder))
-    former = folder.spec()
-    if former is not None and (changes := former.changes_to(spec)):
-        raise JobRefused(f"{store or out} holds another job: {'; '.join(changes)}. Name another folder, or repeat the command that began it")
-    planned = folder.plan() if former is not None else None
-    if planned is None:
-        planned = survey(spec, sources, shard_rows)
-        folder.make()
-        if store is not None:
-            files.create_once(folder.destination_file, destination_of(folder, store, spec).to_bytes())
-            Store(destination_of(folder, store, spec)).claim()  # of several that begin the job at once, one has written it
-        files.create_once(folder.spec_file, spec.to_bytes())
-        files.create_once(folder.plan_file, planned.to_bytes())
-    else:
-        _check_unchanged(planned.files, sources)
-    return open_job(out, within, store)
+    with reaching(str(out)):  # inputs and the store speak for themselves
+        folder = _folder(out, within, store)
+        sources = expand(inputs, within, OwnFiles(folder))
+        former = folder.spec()
+        if former is not None and (changes := former.changes_to(spec)):
+            raise JobRefused(f"{store or out} holds another job: {'; '.join(changes)}. Name another folder, or repeat the command that began it")
+        planned = folder.plan() if former is not None else None
+        if planned is None:
+            planned = survey(spec, sources, shard_rows)
+            folder.make()
+            if store is not None:
+                files.create_once(folder.destination_file, destination_of(folder, store, spec).to_bytes())
+                Store(destination_of(folder, store, spec)).claim()  # of several that begin the job at once, one has written it
+            files.create_once(folder.spec_file, spec.to_bytes())
+            files.create_once(folder.plan_file, planned.to_bytes())
+        else:
+            _check_unchanged(planned.files, sources)
+        return open_job(out, within, store)
 
 
 def open_job(out: Path, within: Confinement | None = None, store: str | None = None) -> Job:
@@ -152,7 +155,7 @@ def _folder(out: Path, within: Confinement | None, store: str | None) -> Folder:
 
 
 def _survey(source: Source) -> tuple[InputFile, Any]:
-    with closing(open_reader(source)) as reader:
+    with reaching(source.uri), closing(open_reader(source)) as reader:
         seen = reader.survey()
     file = InputFile(
         uri=source.uri,
@@ -228,6 +231,7 @@ def check_file(planned: InputFile, source: Source | None = None) -> None:
 
     Raises:
         JobRefused: It has changed.
+        StoreAway: It is away.
     """
     if change := (source or refresh(planned)).changes_since(planned):
         raise JobRefused(f"{planned.uri} has changed since the job was planned: {change}. Put it back, or name another folder for a new job")

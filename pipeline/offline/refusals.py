@@ -22,7 +22,7 @@ class JobBusy(Exception):
 
 
 class StoreAway(OSError):
-    """The store of a job's results takes nothing just now; what is answered is kept, and the job goes on when it does."""
+    """A store or a share of a job's inputs or results is away just now; what is answered is kept, and the job goes on when it is back."""
 
 
 @dataclass(frozen=True, slots=True)

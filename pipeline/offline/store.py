@@ -7,7 +7,7 @@ That takes a store that lists at once what was put, as those of the large clouds
 
 import secrets
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ from pyarrow import fs
 
 from pipeline.offline.addresses import extended
 from pipeline.offline.folder import RESULT, Folder
+from pipeline.offline.reaching import first_line, reaching
 from pipeline.offline.refusals import JobRefused, ResultGone, StoreAway
 from schemas.job import Destination, JobSpec, Manifest, OutputFile
 
@@ -42,7 +43,8 @@ def claim_of(destination: Destination) -> str:
 class Store:
     """The place of one job's results. Nothing is opened before it is needed: a process that forks may hold it.
 
-    Where the store cannot be reached, or lets nobody in, what begins a job refuses it, and what goes on with one raises `StoreAway`.
+    Where the store is away, `StoreAway` is raised. Where it lets nobody in, what begins a job refuses it, and what goes on with one raises
+    `StoreAway` as well: what was computed is not given up for rights that somebody may mend.
     """
 
     def __init__(self, destination: Destination):
@@ -58,9 +60,10 @@ class Store:
         """Whether it is this job's already; if not, it is free.
 
         Raises:
-            JobRefused: It is neither, or nobody can tell.
+            JobRefused: It is neither, or nobody is let in.
+            StoreAway: Nobody can tell just now.
         """
-        with self._reached(JobRefused):
+        with reaching(self.uri):
             found = self._list()
         self._check_others(found)
         if self._claim not in found and found:
@@ -72,16 +75,17 @@ class Store:
 
         Raises:
             JobRefused: It is another's, or nothing can be put there.
+            StoreAway: Nothing can be put there just now.
         """
         if self.look():
             return
-        with self._reached(JobRefused):
+        with reaching(self.uri):
             self._put(self._claim, [self._destination.to_bytes()])
             found = self._list()
         try:
             self._check_others(found)
         except JobRefused:
-            with self._reached(JobRefused):
+            with reaching(self.uri):
                 self._delete(self._claim)
             raise
 
@@ -146,13 +150,12 @@ class Store:
         return filesystem, path
 
     @contextmanager
-    def _reached(self, failure: Callable[[str], Exception] = StoreAway) -> Iterator[None]:
-        """Says in one line what the store's library says in several."""
+    def _reached(self) -> Iterator[None]:
+        """Says in one line what the store's library says in several, of a job that has begun."""
         try:
             yield
         except OSError as error:
-            reason, *_ = str(error).splitlines() or [type(error).__name__]
-            raise failure(f"{self.uri}: {reason}") from None
+            raise StoreAway(f"{self.uri}: {first_line(error)}") from None
 
 
 def _pieces(content: BinaryIO) -> Iterator[bytes]:

@@ -23,6 +23,7 @@ from pipeline.offline.jobs.registry import Home, Registry
 from pipeline.offline.jobs.tally import encode_progress
 from pipeline.offline.ledger import Ledger
 from pipeline.offline.plan import Job, open_job, plan
+from pipeline.offline.reaching import reaching
 from pipeline.offline.refusals import JobBusy, JobRefused, StoreAway
 from pipeline.offline.scorer import Scorer
 from pipeline.offline.scoring import Halt, Scoring
@@ -90,17 +91,12 @@ class Driver:
         with board.attend(errand) as is_mine:
             if not is_mine or home.is_over or home.failure is not None:
                 return
-            if home.asked() is Halt.CANCELLED and not home.folder.plan_file.exists():
-                self._end(home)
-                return
-            submission = home.submission
             try:
-                store = store_of(submission.out)
-                plan(submission.spec, submission.inputs, home.folder.path, submission.shard_rows, self._within, store)
+                self._plan(home)
+            except StoreAway as error:
+                self._wait(home, errand, error)
             except JobRefused as error:
                 self._fail(home, error)
-                return
-            self._advance(home)
 
     def score(self, job: str, shard: int) -> None:
         """Computes one shard and calls out the next one."""
@@ -138,8 +134,8 @@ class Driver:
             except JobBusy:
                 return
             except StoreAway as error:
-                log.warning("store_away", job=job, detail=str(error))
-                return  # as for a shard
+                self._wait(home, errand, error)
+                return
             except JobRefused as error:
                 self._fail(home, error)
                 return
@@ -218,11 +214,21 @@ class Driver:
             return []
         return due or [Errand(Kind.FINALISE, home.id)]
 
-    def _score(self, home: Home, board: Board, errand: Errand) -> None:
-        """Works on a shard until it is done, as often as the GPU worker dies of it.
+    def _plan(self, home: Home) -> None:
+        """Plans a job that is not, unless it was cancelled before."""
+        submission = home.submission
+        with reaching(submission.out):
+            is_cancelled = home.asked() is Halt.CANCELLED and not home.folder.plan_file.exists()
+            if not is_cancelled:
+                plan(submission.spec, submission.inputs, home.folder.path, submission.shard_rows, self._within, store_of(submission.out))
+        if is_cancelled:
+            self._end(home)
+            return
+        home.go_on()
+        self._advance(home)
 
-        Where that or the store of the results is away the errand stays noted as called: it is called out again, but not at once.
-        """
+    def _score(self, home: Home, board: Board, errand: Errand) -> None:
+        """Works on a shard until it is done, as often as the GPU worker dies of it."""
         opened = self._open(home)
         ledger = Ledger(opened.folder)
         flag = watch(opened.folder)
@@ -238,19 +244,23 @@ class Driver:
                 log.warning("worker_died", job=errand.job, shard=errand.shard, detail=str(error))
                 halted = halt()
                 continue
-            except WorkerAway as error:
-                log.warning("worker_away", job=errand.job, shard=errand.shard, detail=str(error))
-                return
-            except StoreAway as error:
-                log.warning("store_away", job=errand.job, shard=errand.shard, detail=str(error))
+            except (WorkerAway, StoreAway) as error:
+                self._wait(home, errand, error)
                 return
             if halted is None and not ledger.is_committed(errand.shard):
                 log.warning("shard_held", job=errand.job, shard=errand.shard, detail="another process works on it, outside of the job's tasks")
                 return
+        home.go_on()
         if halted is None:
             board.finish(errand)
         else:
             board.strike(errand)
+
+    @staticmethod
+    def _wait(home: Home, errand: Errand, error: WorkerAway | StoreAway) -> None:
+        """Leaves an errand to later: it stays noted as called, so that it is called out again, but not at once."""
+        log.warning("worker_away" if isinstance(error, WorkerAway) else "store_away", job=home.id, errand=errand.name, detail=str(error))
+        home.wait(str(error))
 
     def _attempt(self, job: Job, shard: ShardPlan, board: Board, errand: Errand, halt: Callable[[], Halt | None]) -> Halt | None:
         turnstile = self._turnstile()

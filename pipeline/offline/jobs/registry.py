@@ -111,6 +111,21 @@ class Home:
         files.replace(self.path / "failure", reason.encode())
 
     @property
+    def waiting(self) -> str | None:
+        """What keeps the job from going on just now, if somebody came to know."""
+        with suppress(FileNotFoundError):
+            return (self.path / "waiting").read_text(encoding="utf-8")
+        return None
+
+    def wait(self, reason: str) -> None:
+        """Notes what the job waits for."""
+        files.replace(self.path / "waiting", reason.encode())
+
+    def go_on(self) -> None:
+        """Notes that it waits no more."""
+        (self.path / "waiting").unlink(missing_ok=True)
+
+    @property
     def is_over(self) -> bool:
         """Whether nothing is left to be done, but perhaps to tell of it."""
         return (self.path / "over").exists()
@@ -134,7 +149,10 @@ class Home:
 
     def ask(self, halt: Halt) -> None:
         """Asks everybody to pause or to end the job, whether it is planned or not."""
-        raise_flag(self.folder if self.folder.plan_file.exists() else Folder(self.path), halt)
+        is_planned = self.folder.plan_file.exists()
+        raise_flag(self.folder if is_planned else Folder(self.path), halt)
+        if halt is Halt.CANCELLED and not is_planned:
+            self._recall()  # a plan may wait long for a store; its end need not
 
     def resume(self) -> None:
         """Takes the wish for a pause back."""
@@ -151,10 +169,14 @@ class Home:
         self.resume()
         if self.submission.webhook is not None:
             files.replace(self.notice_file, b"{}")
+        self._recall()
+        for name in ("failure", "over", "waiting"):
+            (self.path / name).unlink(missing_ok=True)
+
+    def _recall(self) -> None:
+        """Takes all calls back, so that they may be made at once."""
         for path in self.errands.glob("*.called"):
             path.unlink(missing_ok=True)
-        for name in ("failure", "over"):
-            (self.path / name).unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True)

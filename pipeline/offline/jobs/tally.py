@@ -49,7 +49,10 @@ class Counts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """How a job stands. `counts` hold what is on its way as well; `planned_rows` is None before there is a plan."""
+    """How a job stands. `counts` hold what is on its way as well; `planned_rows` is None before there is a plan.
+
+    `waiting` is what it waits for, if something is away that it needs.
+    """
 
     job: str
     phase: Phase
@@ -62,6 +65,7 @@ class Standing:
     done_shards: int = 0
     counts: Counts = Counts()
     failure: str | None = None
+    waiting: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As verbs write it."""
@@ -94,9 +98,10 @@ class Tally:
         self._plan = self._plan or self._home.folder.plan()
         counts = self._count()
         phase = self._phase(standing.failure)
+        standing = replace(standing, phase=phase, waiting=None if phase.is_last else self._home.waiting)
         if self._plan is None:
-            return replace(standing, phase=phase)
-        return replace(standing, phase=phase, planned_rows=self._plan.rows, shards=len(self._plan.shards), done_shards=len(self._seen), counts=counts)
+            return standing
+        return replace(standing, planned_rows=self._plan.rows, shards=len(self._plan.shards), done_shards=len(self._seen), counts=counts)
 
     def _phase(self, failure: str | None) -> Phase:
         asked = self._home.asked()

@@ -6,8 +6,9 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.offline.inputs import Source
+from pipeline.offline.reaching import misread, reaching
 from pipeline.offline.readers.base import PIECE_BYTES, PIECE_ROWS, Piece, Survey
-from pipeline.offline.refusals import JobRefused
+from pipeline.offline.refusals import JobRefused, StoreAway
 from schemas.job import RowGroup
 
 FILE_MAGIC = b"ARROW1"
@@ -19,8 +20,13 @@ class ArrowReader:
     def __init__(self, source: Source):
         self._uri = source.uri
         self._stream = source.open()
-        self._is_file = self._stream.read(len(FILE_MAGIC)) == FILE_MAGIC
-        self._schema = self._open().schema
+        try:
+            with reaching(self._uri):
+                self._is_file = self._stream.read(len(FILE_MAGIC)) == FILE_MAGIC
+            self._schema = self._open().schema
+        except BaseException:
+            self._stream.close()
+            raise
         self._batches: Iterator[Any] = iter(())
         self._at = -1
         self._batch: Any = None
@@ -72,5 +78,5 @@ class ArrowReader:
         except (pa.ArrowException, OSError) as error:
             raise self._unsound(error) from None
 
-    def _unsound(self, error: Exception) -> JobRefused:
-        return JobRefused(f"{self._uri}: not a sound Arrow file ({type(error).__name__})")
+    def _unsound(self, error: Exception) -> JobRefused | StoreAway:
+        return misread(self._uri, error, "not a sound Arrow file")

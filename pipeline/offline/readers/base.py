@@ -36,6 +36,7 @@ class Reader(Protocol):
 
         Raises:
             JobRefused: It is not a file of its kind.
+            StoreAway: It is away.
         """
         ...
 
@@ -51,6 +52,7 @@ class Reader(Protocol):
 
         Raises:
             JobRefused: The file is not what it was when it was surveyed.
+            StoreAway: It is away.
         """
         ...
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from pipeline.offline.inputs import Source
+from pipeline.offline.reaching import reaching
 from pipeline.offline.readers.base import PIECE_BYTES, PIECE_ROWS, Piece, Survey
 from pipeline.offline.refusals import Fault, JobRefused
 from schemas.job import RowGroup
@@ -116,10 +117,11 @@ class LinesReader:
         return mark_bytes + self._form.header(self._lines())
 
     def _lines(self) -> Iterator[bytes]:
-        while line := self._stream.readline(LINE_BYTES):
-            if len(line) == LINE_BYTES:
-                raise JobRefused(f"{self._uri}: has a line of more than {LINE_BYTES // 1024**2} MiB: is it what its ending says?")
-            yield line
+        with reaching(self._uri):
+            while line := self._stream.readline(LINE_BYTES):
+                if len(line) == LINE_BYTES:
+                    raise JobRefused(f"{self._uri}: has a line of more than {LINE_BYTES // 1024**2} MiB: is it what its ending says?")
+                yield line
 
 
 def _take(entries: Iterator[Entry], rows: int) -> list[Values | Fault]:

@@ -8,6 +8,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from pipeline.offline.inputs import Source
+from pipeline.offline.reaching import misread
 from pipeline.offline.readers.base import PIECE_BYTES, PIECE_ROWS, Piece, Survey
 from pipeline.offline.refusals import JobRefused
 from schemas.job import RowGroup
@@ -49,7 +50,7 @@ class ParquetReader:
             self._file = parquet.ParquetFile(self._stream, buffer_size=BUFFER_BYTES, pre_buffer=False, memory_map=False)
         except (pa.ArrowException, OSError) as error:
             self._stream.close()
-            raise JobRefused(f"{source.uri}: not a sound Parquet file ({type(error).__name__})") from None
+            raise misread(source.uri, error, "not a sound Parquet file") from None
         self._cursor: _Cursor | None = None
 
     def survey(self) -> Survey:
@@ -70,7 +71,7 @@ class ParquetReader:
                 yield Piece(self._advance(cursor, end - cursor.next_row))
         except (pa.ArrowException, OSError) as error:
             self._cursor = None
-            raise JobRefused(f"{self._uri}: row group {group} cannot be read ({type(error).__name__})") from None
+            raise misread(self._uri, error, f"row group {group} cannot be read") from None
 
     def close(self) -> None:
         """Closes the file."""
