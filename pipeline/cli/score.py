@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Annotated
 
 import typer
@@ -98,8 +98,8 @@ def _model(settings: Settings, address: WorkerAddress | None) -> ModelSpec:
 def _plan(spec: JobSpec, options: JobOptions, settings: Settings) -> Job:
     """The job at its place. That of results in a store is where jobs are listed, so that `penstock jobs submit` means the same one."""
     registry, store = open_registry(settings), store_of(options.out)
-    home = registry.home_of(options.out) if store is None else registry.make_home(options.out)
-    return plan(spec, options.inputs, home.folder_of(options.out).path, settings.offline.shard_rows, store=store)
+    with nullcontext(registry.home_of(options.out)) if store is None else registry.making_home(options.out) as home:
+        return plan(spec, options.inputs, home.folder_of(options.out).path, settings.offline.shard_rows, store=store)
 
 
 def _finish(job: Job, settings: Settings, address: WorkerAddress | None) -> Manifest:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -68,6 +69,14 @@ class Folder:
             raise JobRefused(f"{self.path} holds {other.name} and no job: name an empty folder, or one that is not there")
         for folder in (self.commits, self.journal):
             files.make_folder(folder)
+
+    def unmake(self) -> None:
+        """Takes away what an attempt at planning made, if there is no job and nothing else."""
+        if not self.spec_file.exists():
+            self.destination_file.unlink(missing_ok=True)
+            for folder in (self.commits, self.journal, self.path):
+                with suppress(OSError):  # not empty, or gone
+                    folder.rmdir()
 
     def spec(self) -> JobSpec | None:
         """The specification, if there is one."""

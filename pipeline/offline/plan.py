@@ -90,8 +90,7 @@ def plan(
             planned = survey(spec, sources, shard_rows)
             folder.make()
             if store is not None:
-                files.create_once(folder.destination_file, destination_of(folder, store, spec).to_bytes())
-                Store(destination_of(folder, store, spec)).claim()  # of several that begin the job at once, one has written it
+                _claim(folder, store, spec)
             files.create_once(folder.spec_file, spec.to_bytes())
             files.create_once(folder.plan_file, planned.to_bytes())
         else:
@@ -152,6 +151,17 @@ def _folder(out: Path, within: Confinement | None, store: str | None) -> Folder:
     if within is not None:
         within.check_output(store or str(out.absolute()))
     return Folder(out.absolute())
+
+
+def _claim(folder: Folder, store: str, spec: JobSpec) -> None:
+    """Makes an address the job's, or leaves nothing of it. What a former attempt noted stays: its claim may be there."""
+    is_first = files.create_once(folder.destination_file, destination_of(folder, store, spec).to_bytes())
+    try:
+        Store(destination_of(folder, store, spec)).claim()  # of several that begin the job at once, one has written it
+    except JobRefused:
+        if is_first:
+            folder.unmake()
+        raise
 
 
 def _survey(source: Source) -> tuple[InputFile, Any]:

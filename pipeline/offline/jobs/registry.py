@@ -7,7 +7,7 @@ import shutil
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -191,19 +191,21 @@ class Registry:
         Raises:
             JobRefused: The folder holds another job, or one that was cancelled.
         """
-        home = self.make_home(submission.out)
-        folder = home.folder_of(submission.out)
-        former, held = home.submission if home.submission_file.exists() else None, folder.spec()
-        if held is None and (home.is_over or home.failure is not None):
-            self._forget(home)
-        elif changes := former.changes_to(submission) if former is not None else [] if held is None else held.changes_to(submission.spec):
-            raise JobRefused(f"{submission.out} holds another job: {'; '.join(changes)}. Name another folder, or repeat the command that began it")
-        elif Halt.CANCELLED in (read_flag(folder), read_flag(Folder(home.path))):
-            raise JobRefused(f"the job in {submission.out} was cancelled: name another folder")
-        home.errands.mkdir(mode=OWN, exist_ok=True)
-        files.replace(home.submission_file, submission.to_bytes())
-        home.reopen()
-        return home
+        with self.making_home(submission.out) as home:
+            folder = home.folder_of(submission.out)
+            former, held = home.submission if home.submission_file.exists() else None, folder.spec()
+            if held is None and (home.is_over or home.failure is not None):
+                self._forget(home)
+            elif changes := former.changes_to(submission) if former is not None else [] if held is None else held.changes_to(submission.spec):
+                raise JobRefused(
+                    f"{submission.out} holds another job: {'; '.join(changes)}. Name another folder, or repeat the command that began it"
+                )
+            elif Halt.CANCELLED in (read_flag(folder), read_flag(Folder(home.path))):
+                raise JobRefused(f"the job in {submission.out} was cancelled: name another folder")
+            home.errands.mkdir(mode=OWN, exist_ok=True)
+            files.replace(home.submission_file, submission.to_bytes())
+            home.reopen()
+            return home
 
     def make(self) -> None:
         """Makes the list, if it is not there."""
@@ -213,12 +215,17 @@ class Registry:
         """Where a job is kept whose results go there, submitted or not."""
         return Home(self.root / job_id_of(out))
 
-    def make_home(self, out: str) -> Home:
-        """Makes that place, if it is not there."""
+    @contextmanager
+    def making_home(self, out: str) -> Iterator[Home]:
+        """Makes that place, if it is not there; it stays if something comes to be kept in it, so that a refused job leaves none."""
         home = self.home_of(out)
         self.make()
         files.make_folder(home.path, OWN)
-        return home
+        try:
+            yield home
+        finally:
+            with suppress(OSError):  # as most often, something is
+                home.path.rmdir()
 
     def find(self, job: str) -> Home:
         """Finds a job by its id.
