@@ -66,8 +66,8 @@ class ObjectStore:
 
 
 @contextmanager
-def serving() -> Iterator[ObjectStore]:
-    """Runs a server."""
+def serving(port: int = 0) -> Iterator[ObjectStore]:
+    """Runs a server, at a port that is free unless one is given."""
     from moto.server import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import WSGIRequestHandler, make_server
 
@@ -76,7 +76,7 @@ def serving() -> Iterator[ObjectStore]:
             """Says nothing."""
 
     store = ObjectStore(DomainDispatcherApplication(create_backend_app))
-    server = make_server("127.0.0.1", 0, store, threaded=True, request_handler=Quiet)
+    server = make_server("127.0.0.1", port, store, threaded=True, request_handler=Quiet)
     store.address = f"127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -91,10 +91,15 @@ def serving() -> Iterator[ObjectStore]:
         server.server_close()
 
 
-@pytest.fixture
-def object_store(monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
-    """A server, and the keys for it in the environment."""
+def give_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Puts the keys for a server in the environment."""
     for name, value in {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "hidden", "AWS_EC2_METADATA_DISABLED": "true"}.items():
         monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def object_store(monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
+    """A server, and the keys for it."""
+    give_keys(monkeypatch)
     with serving() as store:
         yield store
