@@ -45,7 +45,7 @@ def test_a_place_that_takes_nothing(command: Command, config: Path, rows: Path, 
         assert command("score", rows, "-o", f"s3://{place}", *JOB, "--config", config).code == 75
     with flaky.failing("list", "place", reason=DENIED):
         assert command("score", rows, "-o", f"s3://{place}", *JOB, "--config", config).code == 1
-    assert list(bench.registry.root.glob("*/work/destination.json"))
+    assert list(bench.registry.root.rglob("destination.json"))
     done = command("score", rows, "-o", f"s3://{place}", *JOB, "--config", config)
     assert done.code == 3, done.err
     assert (place / "manifest.json").exists()
