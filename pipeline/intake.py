@@ -1,6 +1,8 @@
 """Records in: decoded, routed, checked against what is known, and admitted, joined or refused."""
 
+import math
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -26,6 +28,10 @@ log = structlog.get_logger(__name__)
 
 POLL_RECORDS = 64
 """Records per poll: decoding and tokenising that many costs about as much as a step, so running streams do not stall."""
+REFUSING_SHARE, REFUSING_S = 0.05, 0.01
+"""Part of the worker's time for records of tenants above their rate, and how much of it at once: answers cost less together."""
+CALM_S = 1.0
+"""After so long without a request of anybody else there is as much time for them as they take."""
 NOTHING = Job(prompt_tokens=0, max_output_tokens=0, choices=1, work=None)
 """What is known of a request that is turned away before it was looked at."""
 
@@ -47,23 +53,31 @@ class Intake:
     is_open: bool = True
     _polled_s: float | None = None
     """When the last poll returned: what comes with the next one arrives after it, or was held back in the log."""
+    _aside: deque[tuple[Record, Arrival, int]] = field(default_factory=deque)
+    """Records that would be refused for their tenants' rates, with the epochs of their partitions, which pause meanwhile: a poll's, at most."""
+    _refusing_s: float = 0.0
+    """Time that has come together for them."""
+    _taken_s: float = -math.inf
+    """When a record was last taken without having been set aside."""
     _candidates: list[Candidate] = field(default_factory=list)
     _names: set[tuple[str, str]] = field(default_factory=set)
 
     def pull(self, wait_s: float) -> None:
         """Takes what has arrived, waiting up to `wait_s` for it. Polls also when nothing may be taken, since the group wants to see it."""
         self.admission.overload.survey(self.engines.values())
-        self.assignments.hold(everything=not self._has_room())
-        records = self.consumer.poll(wait_s, POLL_RECORDS)
+        self.assignments.hold(everything=not self._has_room(), besides={record.partition for record, _, _ in self._aside})
+        records = self.consumer.poll(min(wait_s, REFUSING_S) if self._aside else wait_s, POLL_RECORDS)
         polled_s, polled_ms = self.clock_s(), self.wall_ms()
         longest_s = 0.0 if self._polled_s is None else polled_s - self._polled_s
         for record in records:
             if self.assignments.owns(record.partition):
                 log_s = max((polled_ms - record.timestamp_ms) / 1000, 0.0)
                 arrived_s = polled_s - min(log_s, longest_s)  # by a foreign clock, so within what is possible here
-                self._take(record, Arrival(arrived_s, polled_s, log_s))
+                self._take_or_set_aside(record, Arrival(arrived_s, polled_s, log_s))
         self._polled_s = polled_s
         self._decide()
+        if self._has_room():
+            self._work_off(longest_s)
 
     def cancel_named(self) -> None:
         """Applies the cancels that have arrived."""
@@ -74,6 +88,37 @@ class Intake:
 
     def _has_room(self) -> bool:
         return self.is_open and not self.answers.is_saturated() and not self.admission.overload.holds_back()
+
+    def _take_or_set_aside(self, record: Record, arrival: Arrival) -> None:
+        """Sets aside what can only be refused, and what comes after it in its partition; others do not wait for that."""
+        is_next = all(earlier.partition != record.partition for earlier, _, _ in self._aside)
+        if is_next and not self._is_above_its_rate(record):
+            self._taken_s = arrival.polled_s
+            self._take(record, arrival)
+        else:
+            self._aside.append((record, arrival, self.answers.epoch(record.partition)))
+
+    def _work_off(self, past_s: float) -> None:
+        """Takes what was set aside: as much as there is time for, and those that would not be refused any more.
+
+        Args:
+            past_s: How much time has passed since the last call; a share of it is for this.
+        """
+        self._refusing_s = self._refusing_s + REFUSING_SHARE * past_s if self._aside else 0.0
+        now_s = self.clock_s()
+        is_calm = now_s - self._taken_s > CALM_S and not any(engine.has_work() for engine in self.engines.values())
+        may_refuse = is_calm or self._refusing_s >= REFUSING_S
+        until_s = now_s + max(self._refusing_s, REFUSING_S)
+        while self._aside and (not self._is_above_its_rate(self._aside[0][0]) or (may_refuse and self.clock_s() < until_s)):
+            record, arrival, epoch = self._aside.popleft()
+            if self.assignments.owns(record.partition) and self.answers.epoch(record.partition) == epoch:  # else it will be fetched again
+                self._take(record, arrival)
+                self._decide()  # each by itself: what one takes of the rate, the next one may lack
+        if may_refuse:
+            self._refusing_s = 0.0
+
+    def _is_above_its_rate(self, record: Record) -> bool:
+        return self.admission.quotas.blocks(self.answers.routes.tenant(record.partition.topic), self.clock_s())
 
     def _take(self, record: Record, arrival: Arrival) -> None:
         origin = Origin(record.partition.topic, record.partition.number, record.offset)

@@ -47,6 +47,10 @@ class Quotas:
         self._metrics = metrics
         self._outputs: dict[str, _Outputs] = {}
 
+    def blocks(self, tenant: str, now_s: float) -> bool:
+        """Tells whether the tenant's next request would be refused for certain, however small; nobody is refused by asking."""
+        return self._limiter.blocked_s(tenant, now_s) > 0.0
+
     def blocked(self, tenant: str, now_s: float) -> RateLimited | None:
         """Refuses a request before it costs anything, where the tenant's next could not go, however small."""
         wait_s = self._limiter.blocked_s(tenant, now_s)

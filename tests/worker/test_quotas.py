@@ -4,6 +4,7 @@ import json
 import time
 
 from pipeline.engine.fake import FakeEngine
+from pipeline.quota.quotas import Reservation
 from pipeline.transport.base import TopicSpec
 from schemas.events import Begin, End, Error
 
@@ -32,6 +33,78 @@ def test_a_tenant_that_floods_is_refused_with_a_retry_time_and_the_others_go_on(
     assert all(0 < (error.retry_after_ms or 0) <= 12_000 for error in refused)
     assert all(isinstance(closings[f"g{number}"], End) for number in range(40))
     worker.run_until(lambda: worker.lag() == 0)
+
+
+def exhausted(bench):
+    """A worker whose tenant `flood` has used its minute."""
+    worker = bench(rate_limits={"tenants": {"flood": {"requests_per_minute": 1}}}, **TENANTS)
+    publish_as_flood(worker, "first", max_tokens=1)
+    worker.run_until_closed("first")
+    return worker
+
+
+def lag_of_flood(worker) -> int:
+    """Its records that are not committed."""
+    return sum(lag.end - (lag.committed or 0) for lag in worker.transport.lag(worker.settings.kafka.group_id, [FLOOD]))
+
+
+def test_a_flood_is_refused_behind_those_who_may_go(bench):
+    """Its thirty records were there first and come with the same poll; the stream of another tenant begins before any of them is answered."""
+    worker = exhausted(bench)
+    for number in range(30):
+        publish_as_flood(worker, f"f{number}", max_tokens=3)
+    worker.publish("g", prompt="x", max_tokens=3)
+    names = [f"f{number}" for number in range(30)]
+    worker.run_until_closed("g", *names)
+    assert isinstance(worker.closing("g"), End)
+    assert {worker.closing(name).code for name in names} == {"rate_limited"}
+    heard = [record.key.decode() for record in sorted(worker.records, key=lambda record: record.timestamp_ms) if record.key != b"first"]
+    assert heard[0] == "g"
+    worker.run_until(lambda: lag_of_flood(worker) == 0)
+
+
+def test_what_follows_a_flood_in_its_partition_keeps_its_turn(bench):
+    """As soon as the tenant may go again its next request does, be it one that was set aside; the rest is refused, and nothing is left out."""
+    worker = exhausted(bench)
+    names = [f"f{number}" for number in range(20)]
+    for name in names:
+        publish_as_flood(worker, name, max_tokens=3, ignore_eos=True)
+    worker.run_until(lambda: bool(worker.loop.intake._aside))
+    quotas = worker.loop.admission.quotas
+    quotas.release(Reservation("flood", 0), time.monotonic())
+    worker.run_until_closed(*names)
+    assert [type(worker.closing(name)).__name__ for name in names].count("End") == 1
+    worker.run_until(lambda: lag_of_flood(worker) == 0)
+
+
+def test_a_record_waits_for_those_before_it_in_its_partition(bench, monkeypatch):
+    """Its tenant may go again just between the two: taken before the other, it would count that one's offset as received."""
+    worker = bench(**TENANTS)
+    quotas = worker.loop.admission.quotas
+    verdicts = iter([True])
+    monkeypatch.setattr(quotas, "blocks", lambda *_: next(verdicts, False))
+    names = [f"f{number}" for number in range(6)]
+    for name in names:
+        publish_as_flood(worker, name, max_tokens=3)
+    worker.run_until_closed(*names)
+    worker.run_until(lambda: lag_of_flood(worker) == 0)
+
+
+def test_what_was_set_aside_under_an_earlier_epoch_is_left_to_the_log(bench):
+    """The partition went and came back meanwhile: whoever owns it fetches them again, so none is answered from here, nor counted as done."""
+    worker = exhausted(bench)
+    names = [f"f{number}" for number in range(20)]
+    for name in names:
+        publish_as_flood(worker, name, max_tokens=3)
+    worker.run_until(lambda: bool(worker.loop.intake._aside))
+    aside = worker.loop.intake._aside
+    left = [record.key.decode() for record, _, _ in aside]
+    assert left
+    aside.extend([(record, arrival, epoch - 1) for record, arrival, epoch in (aside.popleft() for _ in range(len(aside)))])
+    worker.run_until(lambda: not aside)
+    worker.run_until_closed(*(name for name in names if name not in left))
+    assert not any(worker.events(name) for name in left)
+    assert lag_of_flood(worker) == len(left)
 
 
 def test_a_refusal_closes_a_stream_that_another_worker_may_have_begun(bench):
