@@ -44,10 +44,11 @@ def main() -> None:
     """Runs what is asked for."""
     exit_when_terminated()
     arguments = _arguments()
-    if arguments.kafka:
-        from benchmarks.batching import kafka  # noqa: PLC0415 -- a broker and Java, which nothing else here needs
+    if arguments.kafka or arguments.flood:
+        from benchmarks.batching import flood, kafka  # noqa: PLC0415 -- a broker and Java, which nothing else here needs
 
-        kafka.main(is_short=arguments.short)
+        asked = flood.main if arguments.flood else kafka.main
+        asked(rounds=arguments.rounds, is_short=arguments.short)
         return
     for name in arguments.models:
         results = _measure(name, arguments)
@@ -84,6 +85,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="runs of each contender, with other arrivals each time")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--kafka", action="store_true", help="through a real broker and a worker process, from the outside")
+    parser.add_argument("--flood", action="store_true", help="the same way, beside a tenant that sends far more than it may")
     arguments = parser.parse_args()
     arguments.models = arguments.models or ([SHIPPED] if arguments.short else [SHIPPED, SMALL])
     arguments.rounds = arguments.rounds or (1 if arguments.short else 2)

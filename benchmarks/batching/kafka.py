@@ -6,8 +6,9 @@ import time
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from benchmarks.batching.arrivals import Ask, Bursts, Lengths
 from benchmarks.batching.outcome import Outcome, quantile
@@ -25,7 +26,7 @@ from pipeline.scheduling.policy import FirstCome
 from pipeline.scheduling.sequence import Lane
 from pipeline.settings import ModelSettings, Settings
 from pipeline.settings import load as load_settings
-from pipeline.transport.base import Acknowledged, Partition, TransportError
+from pipeline.transport.base import Acknowledged, Partition, TopicSpec, TransportError
 from pipeline.transport.opening import open_transport
 from schemas.codec import decode_event
 from schemas.errors import BY_CODE
@@ -72,13 +73,21 @@ class KafkaServer:
 
     def add(self, key: int, ask: Ask, lane: Lane, arrived_s: float) -> None:  # noqa: ARG002 -- the record's time is when it is sent
         """Publishes a request."""
+        body = {"prompt": ask.prompt_ids, "max_tokens": ask.output_tokens, "service_tier": TIERS[lane], "ignore_eos": True}
         custom_id = f"{self._run}-{key}"
-        body = {"model": MODEL.name, "prompt": ask.prompt_ids, "max_tokens": ask.output_tokens, "service_tier": TIERS[lane]}
-        body |= {"temperature": 0, "ignore_eos": True, "stream": True}
-        line = {"custom_id": custom_id, "method": "POST", "url": "/v1/completions", "body": body}
         self._open.add(custom_id)
+        self.publish(custom_id, body, self._topic)
+
+    def publish(self, custom_id: str, body: Mapping[str, Any], topic: str) -> None:
+        """Puts a request for a greedy stream into a topic."""
+        body = {"model": MODEL.name, "temperature": 0, "stream": True, **body}
+        line = {"custom_id": custom_id, "method": "POST", "url": "/v1/completions", "body": body}
         name = custom_id.encode()
-        self._producer.send(self._producer.partition_for(self._topic, name), Encoded(key=name, value=json.dumps(line).encode()), _sent)
+        self._producer.send(self._producer.partition_for(topic, name), Encoded(key=name, value=json.dumps(line).encode()), _sent)
+
+    def create(self, topic: str) -> None:
+        """Makes a topic of one partition."""
+        self._transport.create([TopicSpec(name=topic, partitions=1)])
 
     def step(self) -> Iterable[tuple[int, int, bool]] | None:
         """Reads what has come."""
@@ -148,52 +157,88 @@ class Watching(KafkaServer):
         super().clear()
 
 
-def main(*, is_short: bool) -> None:
-    """Measures each lane alone, sets the target by that, and starts a worker anew with it."""
+def main(*, rounds: int, is_short: bool) -> None:
+    """Measures each lane alone, sets the target by that, and starts a worker anew with it; that one is held against its own backlog alone."""
     span = SHORT_SPAN if is_short else SPAN
-    aimless = Contender(name="worker", policy=FirstCome())
     with tempfile.TemporaryDirectory() as folder, KafkaBroker(Path(folder) / "kafka") as broker:
-        with worker(broker, Path(folder) / "aimless", {}) as server:
-            stage = Stage(server=server, lengths=Lengths(), span=SHORT_SPAN, bursts=BURSTS)
-            stage.one(aimless, seed=0, per_s=0.0)  # warms up, and learns
-            stage.span = span
-            backlog = stage.one(aimless, seed=1, per_s=0.0)
-            step_s = server.last["measured_ms"] / 1_000
-            per_s = stage.rate(LIVE_SHARE, backlog)
-            alone = stage.one(aimless, seed=2, per_s=per_s, has_backlog=False)
-            legs_ms = {"alone": server.legs_ms}
-            both = stage.one(aimless, seed=2, per_s=per_s)
-            legs_ms["no target"] = server.legs_ms
-            again = stage.one(aimless, seed=3, per_s=0.0)
-        backlog.add(again)
-        target_s = alone.ttft_s(0.95) + STEPS * step_s
+        with worker(broker, Path(folder) / "aimless", {}, Watching) as server:
+            aimless = _measure(server, span, rounds=rounds, per_s=None)
+        target_s = aimless.alone.ttft_s(0.95) + STEPS * aimless.step_s
         told = {"PENSTOCK_TARGETS__TTFT_MS": f"{1_000 * target_s:.1f}"}
-        with worker(broker, Path(folder) / "told", told) as server:
-            stage = Stage(server=server, lengths=Lengths(), span=SHORT_SPAN, bursts=BURSTS)
-            stage.one(aimless, seed=0, per_s=per_s)
-            stage.span = span
-            with_target = stage.one(aimless, seed=2, per_s=per_s)
-            closed, legs_ms["with the target"] = server.last["closed"], server.legs_ms
-    outcomes = {"alone": alone, "no target": both, "with the target": with_target}
-    rows = [_row(name, outcome, backlog) for name, outcome in outcomes.items()]
-    is_met = with_target.ttft_s(0.95) <= target_s
+        with worker(broker, Path(folder) / "told", told, Watching) as server:
+            aware = _measure(server, span, rounds=rounds, per_s=aimless.per_s)
+    rows = [
+        _row("alone", aimless.alone, aimless.backlog),
+        _row("no target", aimless.both, aimless.backlog),
+        _row("alone, with the target", aware.alone, aware.backlog),
+        _row("with the target", aware.both, aware.backlog),
+    ]
+    is_met = aware.both.ttft_s(0.95) <= target_s
+    legs_ms = {f"{what}{lane}": legs for what, phase in (("", aimless), ("target, ", aware)) for lane, legs in phase.legs_ms.items()}
     publish(
         "batching-kafka",
-        f"live alone p95 {1_000 * alone.ttft_s(0.95):.0f} ms, flex alone {backlog.tokens_per_s:,.0f} tokens/s in steps of {1_000 * step_s:.1f} ms; "
+        f"live alone p95 {1_000 * aimless.alone.ttft_s(0.95):.0f} ms, flex alone {aimless.backlog.tokens_per_s:,.0f} and "
+        f"{aware.backlog.tokens_per_s:,.0f} tokens/s in steps of {1_000 * aimless.step_s:.1f} ms; "
         f"target {1_000 * target_s:.0f} ms: {'met' if is_met else 'NOT MET'}",
         rows,
-        {"target_ms": 1_000 * target_s, "met": is_met, "live_per_s": per_s, "flex_step_ms": 1_000 * step_s, "closed": closed, "legs_ms": legs_ms},
+        {
+            "target_ms": 1_000 * target_s,
+            "met": is_met,
+            "rounds": rounds,
+            "live_per_s": aimless.per_s,
+            "flex_step_ms": 1_000 * aimless.step_s,
+            "closed": aware.closed,
+            "legs_ms": legs_ms,
+        },
     )
-    show("where the time to a live request's first token goes, in ms", [_legs_row(name, legs) for name, legs in legs_ms.items()])
+    show("where the time to a live request's first token goes, in ms", [legs_row(name, legs) for name, legs in legs_ms.items()])
+
+
+@dataclass(slots=True, kw_only=True)
+class Phase:
+    """What one worker did with the backlog alone, live requests alone, and both, by turns; how its last steps closed, and where time went."""
+
+    backlog: Outcome = field(default_factory=Outcome)
+    alone: Outcome = field(default_factory=Outcome)
+    both: Outcome = field(default_factory=Outcome)
+    per_s: float
+    steps_s: list[float] = field(default_factory=list)
+    closed: Mapping[str, Any] = field(default_factory=dict)
+    legs_ms: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def step_s(self) -> float:
+        """Mean time of a step of the backlog."""
+        return sum(self.steps_s) / len(self.steps_s)
+
+
+def _measure(server: Watching, span: Span, *, rounds: int, per_s: float | None) -> Phase:
+    """Lets a worker warm up and learn, then measures it in rounds; live requests come at a share of its throughput unless a rate is given."""
+    contender = Contender(name="worker", policy=FirstCome())
+    stage = Stage(server=server, lengths=Lengths(), span=SHORT_SPAN, bursts=BURSTS)
+    first = stage.one(contender, seed=0, per_s=per_s or 0.0)
+    phase = Phase(per_s=per_s or stage.rate(LIVE_SHARE, first))
+    stage.span = span
+    for seed in range(1, rounds + 1):
+        phase.backlog.add(stage.one(contender, seed=seed, per_s=0.0))
+        phase.steps_s.append(server.last["measured_ms"] / 1_000)
+        phase.alone.add(stage.one(contender, seed=seed, per_s=phase.per_s, has_backlog=False))
+        phase.legs_ms["alone"] = server.legs_ms
+        phase.both.add(stage.one(contender, seed=seed, per_s=phase.per_s))
+        phase.legs_ms["both"], phase.closed = server.legs_ms, server.last["closed"]
+    return phase
+
+
+S = TypeVar("S", bound=Watching)
 
 
 @contextmanager
-def worker(broker: KafkaBroker, folder: Path, told: Mapping[str, str]) -> Iterator[Watching]:
+def worker(broker: KafkaBroker, folder: Path, told: Mapping[str, str], kind: type[S]) -> Iterator[S]:
     """Starts `penstock worker` with so much more in its environment, and connects to it."""
     settings = load_settings({"kafka": {"bootstrap_servers": broker.bootstrap_servers}, "dtype": "float32"})
     process = start_worker(MODEL, folder, {**environment_of(settings), **told})
     try:
-        server = Watching(settings, folder / f"worker-{process.pid}.json")
+        server = kind(settings, folder / f"worker-{process.pid}.json")
         try:
             yield server
         finally:
@@ -202,7 +247,8 @@ def worker(broker: KafkaBroker, folder: Path, told: Mapping[str, str]) -> Iterat
         end(process)
 
 
-def _legs_row(name: str, legs_ms: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+def legs_row(name: str, legs_ms: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+    """The quantiles of each leg for a table, in milliseconds."""
     return {"what": name} | {f"{leg} {share}": value for leg, shares in legs_ms.items() for share, value in shares.items()}
 
 
