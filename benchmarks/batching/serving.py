@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Protocol
 
 from benchmarks.batching.arrivals import Arrival, Ask
@@ -16,6 +17,9 @@ BACKLOG = 2
 IDLE_S = 0.001
 LEAST_IDLE_S = 1e-6
 """Clocks round: a wait always ends later than it began."""
+FIRST_IDS = range(10, 1_000)
+"""Tokens that the prompts of a run begin with, one for all of them: nobody finds a prompt in a cache because an earlier run had the same."""
+_RUNS = count()
 
 
 class Server(Protocol):
@@ -82,6 +86,7 @@ class Run:
     _flex: set[int] = field(default_factory=set)
     _sent: int = 0
     _keys: int = 0
+    _first_id: int = field(default_factory=lambda: FIRST_IDS[next(_RUNS) % len(FIRST_IDS)])
     _began_s: float | None = None
 
     def go(self) -> Outcome:
@@ -113,7 +118,8 @@ class Run:
 
     def _add(self, ask: Ask, lane: Lane, arrived_s: float) -> int:
         self._keys += 1
-        self.server.add(self._keys, ask, lane, arrived_s)
+        own = replace(ask, prompt_ids=(self._first_id, *ask.prompt_ids[1:]))
+        self.server.add(self._keys, own, lane, arrived_s)
         return self._keys
 
     def _step(self) -> None:

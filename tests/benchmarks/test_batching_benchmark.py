@@ -111,6 +111,20 @@ def test_every_contender_serves_both_lanes_and_leaves_nothing_behind(contender: 
     assert server.scheduler.pool.free == server.scheduler.pool.total
 
 
+def test_no_run_finds_the_prompts_of_another_in_the_cache(monkeypatch):
+    """The same arrivals and backlog, twice: as long, and different from the first token on."""
+    heard: list[tuple[int, ...]] = []
+    plain = SimulatedServer.add
+    monkeypatch.setattr(SimulatedServer, "add", lambda self, key, ask, *rest: (heard.append(ask.prompt_ids), plain(self, key, ask, *rest))[1])
+    prompts = []
+    for _ in range(2):
+        heard.clear()
+        Run(SimulatedServer(COSTS), first_come(), SPAN, live(Lengths(), Bursts(per_s=6.0), SPAN.end_s, 1), None).go()
+        prompts.append(list(heard))
+    assert [len(prompt) for prompt in prompts[0]] == [len(prompt) for prompt in prompts[1]] != []
+    assert not {prompt[0] for prompt in prompts[0]} & {prompt[0] for prompt in prompts[1]}
+
+
 def test_nobody_joins_a_static_batch():
     """The third request waits for the end of the batch of two."""
     server = SimulatedServer(COSTS)
