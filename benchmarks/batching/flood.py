@@ -46,7 +46,6 @@ class Flooded(Watching):
     answered: int = 0
     refused: int = 0
     _bursts: int = 0
-    _awaited: int = 0
 
     def begin(self, contender: Contender) -> None:
         """Starts the clock."""
@@ -63,34 +62,27 @@ class Flooded(Watching):
         """Ends the flood, and waits for all answers."""
         topic, self.topic = self.topic, None
         super().clear()
-        while self._awaited:
-            self.step()
         self.topic = topic
 
     def _send_burst(self, topic: str) -> None:
         self._bursts += 1
         for number in range(BURST):
-            body = {"prompt": [1] * PROMPT_TOKENS, "max_tokens": OUTPUT_TOKENS, "ignore_eos": True}
-            self.publish(f"{TENANT}-{self._run}-{self._bursts}-{number}", body, topic)
-        if topic == TOPIC:
-            self._awaited += BURST
+            custom_id = f"{TENANT}-{self._run}-{self._bursts}-{number}"
+            if topic == TOPIC:
+                self._open.add(custom_id)
+            self.publish(custom_id, {"prompt": [1] * PROMPT_TOKENS, "max_tokens": OUTPUT_TOKENS, "ignore_eos": True}, topic)
 
     def _read(self, record: Any) -> tuple[int, int, bool] | None:
         if not record.key.startswith(TENANT.encode()):
             return super()._read(record)
         event = decode_event(record.key, record.value, record.headers).event
-        if isinstance(event, End):
-            self.answered += 1
-            self._awaited -= 1
-        elif isinstance(event, Error):
-            self._refuse(event)
-        return None
-
-    def _refuse(self, event: Error) -> None:
-        if event.code != RateLimited.code or not event.retry_after_ms:
+        if isinstance(event, Error) and (event.code != RateLimited.code or not event.retry_after_ms):
             raise RuntimeError(f"the flood was not refused as too much, with a time to come again, but: {event.code}")
-        self.refused += 1
-        self._awaited -= 1
+        if isinstance(event, End | Error):
+            self._open.discard(record.key.decode())
+            self.answered += isinstance(event, End)
+            self.refused += isinstance(event, Error)
+        return None
 
 
 def main(*, rounds: int, is_short: bool) -> None:

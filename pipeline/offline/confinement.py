@@ -33,10 +33,7 @@ class Confinement:
         Raises:
             JobRefused: It leads elsewhere; the message names the setting, and nothing of where it leads.
         """
-        if is_store(address):
-            _check_store(address, self.stores, STORES)
-        else:
-            self._check_path(address)
+        self._check(address, self.stores, STORES)
 
     def check_output(self, address: str) -> None:
         """Looks at where results shall go, in the same way.
@@ -44,8 +41,11 @@ class Confinement:
         Raises:
             JobRefused: As `check` does.
         """
+        self._check(address, self.output_stores, OUTPUT_STORES)
+
+    def _check(self, address: str, stores: Sequence[str], setting: str) -> None:
         if is_store(address):
-            _check_store(address, self.output_stores, OUTPUT_STORES)
+            _check_store(address, stores, setting)
         else:
             self._check_path(address)
 

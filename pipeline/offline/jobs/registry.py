@@ -102,9 +102,7 @@ class Home:
     @property
     def failure(self) -> str | None:
         """Why the job cannot go on, if it cannot."""
-        with suppress(FileNotFoundError):
-            return (self.path / "failure").read_text(encoding="utf-8")
-        return None
+        return self._noted("failure")
 
     def fail(self, reason: str) -> None:
         """Ends the job until it is submitted again."""
@@ -113,9 +111,7 @@ class Home:
     @property
     def waiting(self) -> str | None:
         """What keeps the job from going on just now, if somebody came to know."""
-        with suppress(FileNotFoundError):
-            return (self.path / "waiting").read_text(encoding="utf-8")
-        return None
+        return self._noted("waiting")
 
     def wait(self, reason: str) -> None:
         """Notes what the job waits for."""
@@ -172,6 +168,11 @@ class Home:
         self._recall()
         for name in ("failure", "over", "waiting"):
             (self.path / name).unlink(missing_ok=True)
+
+    def _noted(self, name: str) -> str | None:
+        with suppress(FileNotFoundError):
+            return (self.path / name).read_text(encoding="utf-8")
+        return None
 
     def _recall(self) -> None:
         """Takes all calls back, so that they may be made at once."""
