@@ -96,7 +96,7 @@ class Assignments:
         """How many offsets of these partitions are in flight."""
         return sum(self._ledgers[p].open_offsets() for p in partitions if p in self._ledgers)
 
-    def hold(self, *, everything: bool, besides: Collection[Partition] = ()) -> None:
+    def hold(self, *, everything: bool, besides: Collection[Partition]) -> None:
         """Pauses the partitions whose window is full and those named `besides`, or all of them, and resumes the others."""
         wanted = frozenset(p for p, ledger in self._ledgers.items() if everything or ledger.is_full() or p in besides)
         if wanted == self._paused:

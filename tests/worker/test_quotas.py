@@ -87,7 +87,9 @@ def test_a_record_waits_for_those_before_it_in_its_partition(bench, monkeypatch)
     for name in names:
         publish_as_flood(worker, name, max_tokens=3)
     worker.run_until_closed(*names)
+    assert {type(worker.closing(name)) for name in names} == {End}
     worker.run_until(lambda: lag_of_flood(worker) == 0)
+    assert not worker.loop.intake._aside
 
 
 def test_what_was_set_aside_under_an_earlier_epoch_is_left_to_the_log(bench):
