@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 
 import kafka
 import pytest
+from kafka import KafkaAdminClient
 from kafka import admin as kafka_admin
 from kafka.structs import MemberState
 
@@ -25,6 +26,7 @@ from pipeline.transport.base import (
     UnknownTopic,
 )
 from pipeline.transport.kafka import KafkaTransport
+from pipeline.transport.kafka.clients import Clients
 from schemas.record import Encoded
 from tests.broker import ExternalBroker, KafkaBroker, PrivateBrokers
 from tests.transport.actors import PATIENCE_S, Member, OtherProcess, Recipe, until
@@ -62,6 +64,19 @@ def read_all(transport: KafkaTransport, topic: str, count: int, group: str = "gr
 def own_threads() -> set[str]:
     """The names of the threads that clients run."""
     return {thread.name for thread in threading.enumerate() if "kafka" in thread.name}
+
+
+def test_a_client_that_is_closed_with_something_left_to_write_leaves_no_socket(kafka_broker: KafkaBroker):
+    """More than the network takes at once is waiting when the client closes; nothing is left to the garbage collector."""
+    made = Clients(KafkaSettings(bootstrap_servers=kafka_broker.bootstrap_servers)).make(KafkaAdminClient)
+    made.client.list_topics()
+    transports = [t for t in made.network._manager.transports if t._sock is not None]
+    sockets = [transport._sock for transport in transports]
+    stuck = transports[0]
+    made.loop.run(lambda: stuck.write(bytes(64 * 2**20)) or stuck.close())
+    assert stuck._sock.fileno() >= 0
+    made.client.close()
+    assert [socket.fileno() for socket in sockets] == [-1] * len(sockets)
 
 
 @pytest.mark.parametrize("apart", [False, True])

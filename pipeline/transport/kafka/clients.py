@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
+from weakref import WeakSet
 
 from kafka.net.compat import KafkaNetClient
 from kafka.net.manager import KafkaConnectionManager
@@ -31,7 +32,10 @@ class _Connections(KafkaConnectionManager):  # type: ignore[misc]  # the library
     and when it does read the refusal, it searches on until its time is over.
     """
 
-    last_failure: Exception | None = None
+    def __init__(self, *arguments: Any, **options: Any):
+        super().__init__(*arguments, **options)
+        self.last_failure: Exception | None = None
+        self.transports: WeakSet[Any] = WeakSet()
 
     def get_connection(self, *arguments: Any, **options: Any) -> Any:
         if self.bootstrapped:
@@ -44,6 +48,7 @@ class _Connections(KafkaConnectionManager):  # type: ignore[misc]  # the library
 
     async def _build_transport(self, *arguments: Any, **options: Any) -> Any:
         transport = await super()._build_transport(*arguments, **options)
+        self.transports.add(transport)
         receive = transport._sock_recv  # noqa: SLF001 -- where the end of a connection hides its last words
         held_back: list[Exception] = []
 
@@ -61,6 +66,17 @@ class _Connections(KafkaConnectionManager):  # type: ignore[misc]  # the library
 
     def _note(self, failure: Exception) -> None:
         self.last_failure = failure
+
+
+class _Network(KafkaNetClient):  # type: ignore[misc]  # the library has no types
+    """Closes every socket; the library leaves one that still has something to write to the garbage collector."""
+
+    def close(self, node_id: Any = None) -> None:
+        super().close(node_id)
+        if node_id is None:  # the loop has ended: nobody else uses them
+            for transport in list(self._manager.transports):
+                if transport._sock is not None:  # noqa: SLF001
+                    transport._sock.close()  # noqa: SLF001
 
 
 class Clients:
@@ -88,15 +104,15 @@ class Clients:
             TransportError: The broker refuses, or an option is wrong.
         """
         timeout_s = self.timeout_s if timeout_s is None else timeout_s
-        begun: list[tuple[KafkaNetClient, NetworkSelector, _Connections]] = []
+        begun: list[tuple[_Network, NetworkSelector, _Connections]] = []
 
-        def network(**config: Any) -> KafkaNetClient:
+        def network(**config: Any) -> _Network:
             # A step of the loop is slow when the engine has the interpreter; the library would blame itself, in the log.
             loop = NetworkSelector(**config, slow_task_threshold_secs=0)
             connections = _Connections(loop, **config)
             # The clients' own option of that name does not reach the requests: asking for a topic would create it.
             connections.cluster.config["allow_auto_create_topics"] = False
-            client = KafkaNetClient(net=loop, manager=connections, **config)
+            client = _Network(net=loop, manager=connections, **config)
             begun.append((client, loop, connections))
             return client
 
