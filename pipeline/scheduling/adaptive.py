@@ -3,6 +3,7 @@
 import math
 from bisect import bisect_left
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from pipeline.scheduling.batch import Batch
 from pipeline.scheduling.explanation import Closed
@@ -28,6 +29,17 @@ AGED_SHARE = 4
 """Who is served for its age alone gets at most a quarter of a step's tokens for its prompt."""
 LEAST_WORK = 2.0
 """Flex work alone may always fill a step of twice its fixed part: below that most of the time is lost, and little is gained."""
+
+
+class _Begun(NamedTuple):
+    """A live sequence that waits for its first token."""
+
+    seen_s: float
+    """When a plan first saw it."""
+    flex_s: float
+    """The time that flex work had taken by then."""
+    is_alone: bool
+    """No other live sequence was there."""
 
 
 class Adaptive:
@@ -70,8 +82,8 @@ class Adaptive:
         self._flex_s = 0.0
         """Time that flex work has taken since the start."""
         self._unseen: list[Sequence] = []
-        self._begun: dict[Sequence, tuple[float, float]] = {}
-        """Live sequences without a token yet: when a plan first saw them, and the time that flex work had taken by then."""
+        self._begun: dict[Sequence, _Begun] = {}
+        """Live sequences without a token yet."""
         self._streams: dict[Sequence, float] = {}
         """Live sequences with a token, and the time that flex work had taken by their first."""
         self._firsts: list[Sequence] = []
@@ -92,7 +104,8 @@ class Adaptive:
     def fill(self, step: Step) -> Closed:
         """Fills a step."""
         self._pace.pass_time(step.now_s)
-        self._begun.update((sequence, (step.now_s, self._flex_s)) for sequence in self._unseen)
+        begun = _Begun(step.now_s, self._flex_s, is_alone=len(self._unseen) == 1 and not self._begun and not self._streams)
+        self._begun.update((sequence, begun) for sequence in self._unseen)
         self._unseen.clear()
         self._defer_lost(step)
         self._forecast = Forecast(self.model)
@@ -144,9 +157,10 @@ class Adaptive:
             if not sequence.output_ids:
                 continue  # more of its prompt is to come
             ended_s = sequence.first_token_s = started_s + measured_s
-            seen_s, flex_s = self._begun.pop(sequence)
+            begun = self._begun.pop(sequence)
             self._streams[sequence] = self._flex_s
-            self._pace.observe_first_token(ended_s - sequence.arrived_s, ended_s - seen_s - (self._flex_s - flex_s))
+            needed_s = ended_s - begun.seen_s - (self._flex_s - begun.flex_s)
+            self._pace.observe_first_token(ended_s - sequence.arrived_s, needed_s, alone=begun.is_alone)
 
     def end(self, sequence: Sequence, now_s: float) -> None:
         """Learns how long an output was, and how far apart the tokens of a live one."""

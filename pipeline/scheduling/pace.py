@@ -6,6 +6,9 @@ work, is observed: it is more where requests come in bursts and wait for each ot
 than a few of a hundred would miss the target, and flex work fills that and no less. Before there was live work it is taken to need
 nothing.
 
+Much of what a request needs in a burst is the others' doing. Once no live request has come for a while, the next one will find nobody
+before it, so only what those needed who came alone is remembered: a burst that is over holds no flex work back.
+
 Who would be late on an engine of his own is nobody's reason to hold back: his wait is not flex work's fault. The more there are of
 them, beyond what may be chance among so few as were seen, the fewer others may be late, down to `LEAST_MISSES`; so an overload of
 live work costs flex work its place, and not its life.
@@ -31,6 +34,8 @@ LEAST_MISSES = 0.01
 """That share where more than `MISSES` would be late on an engine of their own."""
 OBSERVED = 256
 """Live requests whose needs are remembered."""
+SILENCE_S = 10.0
+"""How long after the last live request what the others of its burst needed still counts."""
 JUDGED = 64
 """Live requests that the observed p95 is taken of."""
 POINTS = 50
@@ -54,15 +59,20 @@ class Pace:
     def __init__(self, targets: Targets, outbound: Outbound):
         self._targets = targets
         self._outbound = outbound
-        self._needs = Window(OBSERVED)
+        self._needs, self._alone_needs = Window(OBSERVED), Window(OBSERVED)
         self._first_tokens = Window(JUDGED)
         self._streams = Window(JUDGED)
         self._arrival_trim = self._stream_trim = 1.0
         self._now_s = -math.inf
-        self._arrival_limit_s = math.inf if targets.ttft_s is None else longest_step_s(targets.ttft_s * AIM, [0.0])
+        self._forgets_s = math.inf
+        self._arrival_limit_s = self._longest_step_s()
 
     def pass_time(self, now_s: float) -> None:
-        """Recovers from what was trimmed."""
+        """Recovers from what was trimmed, and forgets a burst that is over."""
+        if now_s > self._forgets_s:
+            self._forgets_s = math.inf
+            self._needs = Window(OBSERVED, self._alone_needs.values())
+            self._arrival_limit_s = self._longest_step_s()
         recovered = (now_s - self._now_s) / RECOVERY_S
         self._arrival_trim = min(self._arrival_trim + recovered, 1.0)
         self._stream_trim = min(self._stream_trim + recovered, 1.0)
@@ -99,12 +109,21 @@ class Pace:
         target_s = self._ttft_s
         return target_s is not None and self._now_s + needs_s > arrived_s + target_s
 
-    def observe_first_token(self, wait_s: float, needed_s: float) -> None:
-        """Learns how long a live request waited for its first token, and how long it would have without flex work from the time it was seen."""
+    def observe_first_token(self, wait_s: float, needed_s: float, *, alone: bool) -> None:
+        """Learns how long a live request waited for its first token.
+
+        Args:
+            wait_s: From its arrival.
+            needed_s: From the time it was seen, without what flex work took.
+            alone: No other live request was there when it was seen.
+        """
         if (target_s := self._ttft_s) is None:
             return
         self._needs.add(needed_s)
-        self._arrival_limit_s = longest_step_s(target_s * AIM, [self._needs.quantile((i + 0.5) / POINTS) for i in range(POINTS)], len(self._needs))
+        if alone:
+            self._alone_needs.add(needed_s)
+        self._forgets_s = self._now_s + SILENCE_S
+        self._arrival_limit_s = self._longest_step_s()
         if needed_s <= target_s and _is_broken(self._first_tokens, wait_s / target_s):
             self._arrival_trim = max(self._arrival_trim * TRIM, LEAST_TRIM)
 
@@ -114,6 +133,13 @@ class Pace:
             return
         if _is_broken(self._streams, tpot_s / target_s):
             self._stream_trim = max(self._stream_trim * TRIM, LEAST_TRIM)
+
+    def _longest_step_s(self) -> float:
+        if (target_s := self._ttft_s) is None:
+            return math.inf
+        seen = len(self._needs)
+        needs_s = [self._needs.quantile((i + 0.5) / POINTS) for i in range(POINTS)] if seen else [0.0]
+        return longest_step_s(target_s * AIM, needs_s, max(seen, 1))
 
 
 def _is_broken(seen: Window, ratio: float) -> bool:

@@ -288,6 +288,45 @@ def test_an_overload_of_live_work_feeds_on_neither_its_own_targets_nor_the_throu
     assert tokens_s > 0.85 * aimless_tokens_s
 
 
+def flex_tokens_s(machine: Machine, seconds: float) -> float:
+    """Tokens per second of a flex backlog alone."""
+
+    def arrive() -> None:
+        while machine.scheduler.waiting.counts()[Lane.FLEX] < 16:
+            machine.send(200, 4, Lane.FLEX)
+
+    tokens, start_s = machine.tokens, machine.now_s
+    machine.run(start_s + seconds, arrive)
+    return (machine.tokens - tokens) / (machine.now_s - start_s)
+
+
+def test_a_burst_that_is_over_holds_no_flex_work_back():
+    """What live requests needed that waited for each other counts for ten seconds, and no longer."""
+    targets = Targets(ttft_s=0.08)
+    undisturbed = flex_tokens_s(Machine(adaptive(targets)), 5.0)
+    machine = Machine(adaptive(targets))
+    for _ in range(3):
+        for _ in range(20):
+            machine.send(40, 4)
+        machine.run(machine.now_s + 1.0)
+    assert flex_tokens_s(machine, 5.0) < 0.8 * undisturbed
+    flex_tokens_s(machine, 6.0)
+    assert flex_tokens_s(machine, 5.0) > 0.98 * undisturbed
+
+
+def test_requests_that_come_one_at_a_time_are_remembered():
+    """Silence between them, of any length, is no reason for larger steps: they have nobody to wait for, and still need their own prompts."""
+    machine, draw, waits_s = Machine(adaptive(Targets(ttft_s=0.08))), Random(1), []
+    for _ in range(80):
+        machine.now_s += 15.0
+        flex_tokens_s(machine, 0.3)
+        arrived_s = machine.now_s - draw.random() * machine.scheduler.history.read()[-1].measured_s
+        live = machine.send(100, 4, arrived_s=arrived_s)
+        flex_tokens_s(machine, 0.3)
+        waits_s.append(machine.first_s[live.key] - arrived_s)
+    assert sum(wait_s > 0.08 for wait_s in waits_s[16:]) <= 0.05 * 64
+
+
 def test_who_lost_his_target_waits_no_longer_than_one_without():
     """Overtaken by those who can be on time, yet served within the horizon."""
     machine, next_s, keys = Machine(adaptive(Targets(ttft_s=0.1), max_sequences=4)), [0.0], []

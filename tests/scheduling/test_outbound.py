@@ -46,7 +46,7 @@ def test_steps_become_shorter_by_the_way_out():
     near, _ = paced(0.0)
     far, _ = paced(0.08)
     for pace in (near, far):
-        pace.observe_first_token(0.02, 0.01)
+        pace.observe_first_token(0.02, 0.01, alone=True)
     assert far.arrival_limit_s < near.arrival_limit_s - 0.07
 
 
@@ -56,7 +56,7 @@ def test_a_wait_that_breaks_the_target_on_its_way_out_is_trimmed():
     far, _ = paced(0.08)
     for pace in (near, far):
         before_s = pace.arrival_limit_s
-        pace.observe_first_token(0.15, 0.0)
+        pace.observe_first_token(0.15, 0.0, alone=True)
         assert (pace.arrival_limit_s < before_s * 0.8) == (pace is far)
 
 
