@@ -69,14 +69,21 @@ class _Connections(KafkaConnectionManager):  # type: ignore[misc]  # the library
 
 
 class _Network(KafkaNetClient):  # type: ignore[misc]  # the library has no types
-    """Closes every socket; the library leaves one that still has something to write to the garbage collector."""
+    """Ends its thread, then closes every socket.
+
+    The library takes sockets away under a thread that reads from them, which then logs a traceback, and leaves those that still have
+    something to write to the garbage collector.
+    """
 
     def close(self, node_id: Any = None) -> None:
-        super().close(node_id)
-        if node_id is None:  # the loop has ended: nobody else uses them
-            for transport in list(self._manager.transports):
-                if transport._sock is not None:  # noqa: SLF001
-                    transport._sock.close()  # noqa: SLF001
+        if node_id is not None:
+            super().close(node_id)
+            return
+        self._net.stop()
+        super().close()
+        for transport in list(self._manager.transports):
+            if transport._sock is not None:  # noqa: SLF001
+                transport._sock.close()  # noqa: SLF001
 
 
 class Clients:
