@@ -1,12 +1,10 @@
 """Opens the door where the settings want it, and closes it."""
 
 import os
-import socket
-import stat
+import secrets
 import threading
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,34 +12,47 @@ import structlog
 
 from pipeline.engine.base import Engine
 from pipeline.offline.fingerprint import describe_model
+from pipeline.offline.flight.gate import Gate
+from pipeline.offline.flight.listening import SOCKET_BYTES, UNIX, Listening, fits, listen_for_others, listen_here, private
 from pipeline.offline.flight.lobby import Lobby
 from pipeline.offline.flight.server import FlightDoor
 from pipeline.offline.flight.wire import Served, Welcome
-from pipeline.settings import BadConfiguration, BulkSettings, Settings
+from pipeline.settings import BadConfiguration, Settings
 
 log = structlog.get_logger(__name__)
 
-UNIX = "unix://"
-SOCKET_BYTES = 107
-"""The longest path of a socket (unix(7))."""
 CLOSE_S = 2.0
+HANG_UP_S = 0.5
 
 
 @dataclass(slots=True)
 class OpenDoor:
-    """A door that listens; `uri` is its address for callers of this machine, or of the network."""
+    """A door that listens on a socket of its own, `inner`, and the gate before it."""
 
-    uri: str
     server: FlightDoor
-    socket: Path | None
+    gate: Gate
+    listening: Listening
+    inner: Path
+
+    @property
+    def uri(self) -> str:
+        """Its address for callers of this machine, or of the network."""
+        return self.listening.uri
+
+    @property
+    def socket(self) -> Path | None:
+        """The path of the socket that callers of this machine open."""
+        return self.listening.path
 
     def close(self) -> bool:
-        """Stops listening; False where a caller that does not take its answers still holds a thread, which only the process's end lets go."""
+        """Stops listening; False where a caller still holds a thread, which only the process's end lets go."""
         closing = threading.Thread(target=self.server.shutdown, name="bulk-close", daemon=True)
         closing.start()
         closing.join(CLOSE_S)
-        if self.socket is not None:
-            self.socket.unlink(missing_ok=True)
+        self.gate.close()  # on those, too, who do not take their answers
+        closing.join(HANG_UP_S)
+        self.listening.close()
+        self.inner.unlink(missing_ok=True)
         return not closing.is_alive()
 
 
@@ -54,18 +65,14 @@ def open_door(settings: Settings, lobby: Lobby) -> OpenDoor | None:
     bulk = settings.bulk
     if bulk.url == "off":
         return None
-    if bulk.url is not None and not bulk.url.startswith(UNIX):
-        return _open_tls(bulk, bulk.url, lobby)
-    if bulk.url is not None:
-        path = Path(bulk.url.removeprefix(UNIX))
-        if len(os.fsencode(path)) > SOCKET_BYTES:
-            raise BadConfiguration(f"bulk.url (PENSTOCK_BULK__URL): the path of a socket has at most {SOCKET_BYTES} bytes, and {path} has more")
-        return _open_socket(path, lobby)
+    inner = (settings.data_dir / f"door-{secrets.token_hex(4)}.sock").absolute()
     path = (settings.data_dir / f"bulk-{os.getpid()}.sock").absolute()
-    if len(os.fsencode(path)) > SOCKET_BYTES:  # nobody asked for it, and requests from the log don't need it
-        log.warning("bulk_door_shut", detail=f"the path of a socket in data_dir has more than {SOCKET_BYTES} bytes: set bulk.url", path=str(path))
+    if bulk.url is None and not (fits(path) and fits(inner)):  # nobody asked for it, and requests from the log don't need it
+        log.warning("bulk_door_shut", detail=f"the path of a socket in data_dir has over {SOCKET_BYTES} bytes: take a shorter one", path=str(path))
         return None
-    return _open_socket(path, lobby)
+    if bulk.url is not None and not bulk.url.startswith(UNIX):
+        return _open(lobby, listen_for_others(bulk.url, bulk), inner, None if bulk.token is None else bulk.token.get_secret_value())
+    return _open(lobby, listen_here(path if bulk.url is None else Path(bulk.url.removeprefix(UNIX))), inner)
 
 
 def welcome(settings: Settings, engines: Mapping[str, Engine], *, depth: int) -> Welcome:
@@ -74,64 +81,24 @@ def welcome(settings: Settings, engines: Mapping[str, Engine], *, depth: int) ->
     return Welcome(instance=uuid.uuid4().hex, depth=depth, models=served)
 
 
-def _open_socket(path: Path, lobby: Lobby) -> OpenDoor:
-    _check_free(path)
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+def _open(lobby: Lobby, listening: Listening, inner: Path, token: str | None = None) -> OpenDoor:
     try:
-        with _private():
-            server = FlightDoor(lobby, f"grpc+unix://{path}")
+        server = _serve_behind(lobby, inner, token)
+    except BaseException:
+        listening.close()
+        raise
+    gate = Gate(listening.socket, inner, listening.tls)
+    gate.start()
+    return OpenDoor(server, gate, listening, inner)
+
+
+def _serve_behind(lobby: Lobby, inner: Path, token: str | None) -> FlightDoor:
+    if not fits(inner):
+        raise BadConfiguration(f"data_dir (PENSTOCK_DATA_DIR): the path of a socket has at most {SOCKET_BYTES} bytes, and {inner} has more")
+    try:
+        inner.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with private():
+            return FlightDoor(lobby, f"grpc+unix://{inner}", token=token)
     except OSError as error:
-        raise BadConfiguration(f"bulk.url (PENSTOCK_BULK__URL): can't listen on {path}: {_first_line(error)}") from None
-    return OpenDoor(f"{UNIX}{path}", server, path)
-
-
-def _open_tls(bulk: BulkSettings, url: str, lobby: Lobby) -> OpenDoor:
-    if bulk.certificate is None or bulk.key is None or bulk.token is None:
-        raise BadConfiguration("bulk.url with grpc+tls needs bulk.certificate, bulk.key and bulk.token")
-    tls = _read(bulk.certificate, "certificate"), _read(bulk.key, "key")
-    try:
-        server = FlightDoor(lobby, url, tls=tls, token=bulk.token.get_secret_value())
-    except OSError as error:
-        raise BadConfiguration(f"bulk.url (PENSTOCK_BULK__URL): can't listen on {url}: {_first_line(error)}") from None
-    host = url.removeprefix("grpc+tls://").rpartition(":")[0]
-    return OpenDoor(f"grpc+tls://{host}:{server.port}", server, None)
-
-
-def _check_free(path: Path) -> None:
-    """Flight would take the path away from whoever listens there, or from a file.
-
-    Raises:
-        BadConfiguration: Somebody does, or it is a file.
-    """
-    try:
-        if not stat.S_ISSOCK(path.stat().st_mode):
-            raise BadConfiguration(f"bulk.url (PENSTOCK_BULK__URL): {path} is a file")
-    except FileNotFoundError:
-        return
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(str(path))
-        except OSError:
-            return
-    raise BadConfiguration(f"bulk.url (PENSTOCK_BULK__URL): another process listens on {path}")
-
-
-@contextmanager
-def _private() -> Iterator[None]:
-    """A socket made here can be opened by this user alone, from its first moment."""
-    former = os.umask(0o177)
-    try:
-        yield
-    finally:
-        os.umask(former)
-
-
-def _read(path: Path, name: str) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise BadConfiguration(f"bulk.{name} (PENSTOCK_BULK__{name.upper()}): {path}: {error.strerror}") from None
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
+        detail = str(error).partition("\n")[0]
+        raise BadConfiguration(f"data_dir (PENSTOCK_DATA_DIR): can't listen on {inner}: {detail}") from None

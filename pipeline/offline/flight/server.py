@@ -44,19 +44,17 @@ class BearerAuth(flight.ServerMiddlewareFactory):  # type: ignore[misc]  # the l
 
 
 class FlightDoor(flight.FlightServerBase):  # type: ignore[misc]  # likewise
-    """Takes exchanges in; it listens from the moment that it is made.
+    """Takes exchanges in; it listens from the moment that it is made. It goes behind a gate, for it takes messages of any size.
 
     Args:
         lobby: Where callers wait for the worker's loop.
         location: What Flight calls the address.
-        tls: Certificate and key, in PEM.
         token: What callers have to know.
     """
 
-    def __init__(self, lobby: Lobby, location: str, *, tls: tuple[bytes, bytes] | None = None, token: str | None = None):
+    def __init__(self, lobby: Lobby, location: str, *, token: str | None = None):
         self._lobby = lobby
-        middleware = None if token is None else {"auth": BearerAuth(token)}
-        super().__init__(location, tls_certificates=None if tls is None else [tls], middleware=middleware)
+        super().__init__(location, middleware=None if token is None else {"auth": BearerAuth(token)})
 
     def do_action(self, context: Any, action: Any) -> list[bytes]:  # noqa: ARG002 -- the library's signature
         """Tells what the worker is."""

@@ -193,7 +193,7 @@ def test_more_callers_than_there_is_room_for_are_asked_to_come_again(house):
 
 
 def test_a_worker_with_a_caller_who_never_reads_still_closes(house):
-    """The door says that it had to leave a thread behind, and does not wait for it."""
+    """It waits a moment, hangs up, and leaves no thread behind."""
     one: House = house(FakeEngine("m", max_sequences=64), exchanges=1)
     client = one.client()
     writer, reader = begin(client)
@@ -201,7 +201,7 @@ def test_a_worker_with_a_caller_who_never_reads_still_closes(house):
     wait_for(lambda: one.lobby.callers == 1)
     one.call(one.desk.drain)
     started_s = time.monotonic()
-    one.close()
+    assert one.close()
     assert time.monotonic() - started_s < 10
     reader.cancel()
     client.close()
