@@ -10,9 +10,10 @@ from urllib.parse import quote, unquote
 
 from pyarrow import fs
 
-from pipeline.offline.addresses import check_open
+from pipeline.offline.addresses import check_open, is_store
 from pipeline.offline.apart import OwnFiles
 from pipeline.offline.confinement import Confinement
+from pipeline.offline.filesystems import open_filesystem
 from pipeline.offline.reaching import reaching
 from pipeline.offline.refusals import JobRefused
 from schemas.job import InputFile, InputFormat
@@ -109,10 +110,9 @@ def locate(uri: str, within: Confinement | None = None) -> tuple[Any, str]:
     check_open(uri)
     try:
         with reaching(uri):
-            filesystem, path = fs.FileSystem.from_uri(uri)
+            return open_filesystem(uri)
     except (ValueError, ImportError) as error:
         raise JobRefused(f"{uri}: {error}") from None
-    return filesystem, path
 
 
 def refresh(planned: InputFile, within: Confinement | None = None) -> Source:
@@ -125,7 +125,8 @@ def refresh(planned: InputFile, within: Confinement | None = None) -> Source:
     filesystem, path = locate(planned.uri, within)
     info = _info(filesystem, path, planned.uri)
     if info.type != fs.FileType.File:
-        raise JobRefused(f"{planned.uri} is gone; the job was planned with it")
+        mended = "put it back" if is_store(planned.uri) else "put it back, or mount the share that it lies on"
+        raise JobRefused(f"{planned.uri} is gone; the job was planned with it: {mended}, and repeat the command that began the job")
     return Source(
         uri=planned.uri,
         filesystem=filesystem,
@@ -151,7 +152,7 @@ def _expand(text: str, within: Confinement | None, own: OwnFiles | None) -> list
     elif info.type == fs.FileType.File:
         listed = found = [info]
     else:
-        raise JobRefused(f"{text}: no such file or folder")
+        raise JobRefused(f"{text}: no such file or folder" + ("" if is_store(text) else "; if it lies on a share, mount that first"))
     if not found:
         raise JobRefused(f"{text}: matches no file ({', '.join(SUFFIXES)} are read)")
     if own is not None and not (found := own.taken_out(filesystem, found, listed)):
@@ -183,7 +184,7 @@ def _fixed_part(address: str) -> str:
 
 
 def _exists(filesystem: Any, text: str) -> bool:
-    return "://" not in text and filesystem.get_file_info(str(Path(text).absolute())).type == fs.FileType.File
+    return "://" not in text and _info(filesystem, str(Path(text).absolute()), text).type == fs.FileType.File
 
 
 def _info(filesystem: Any, path: str, text: str) -> Any:

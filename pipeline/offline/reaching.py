@@ -1,6 +1,7 @@
 """What it means when a file cannot be reached: an outage, which ends by itself, or a fault that somebody has to mend.
 
-Files of this machine, shares among them, say so by a number. Object stores say it in words, of which those of pyarrow's clients for S3,
+Files of this machine, shares among them, say so by a number; a path that is not there is a fault, though a share that is not mounted looks so:
+to wait for a wrong name would be to wait for ever. Object stores say it in words, of which those of pyarrow's clients for S3,
 Google Cloud Storage and Azure are known here. What is neither is taken for a fault: that is told at once, where an outage is waited out.
 """
 

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 from pyarrow import fs
 
 from pipeline.offline.addresses import extended
+from pipeline.offline.filesystems import open_filesystem
 from pipeline.offline.folder import RESULT, Folder
 from pipeline.offline.reaching import first_line, reaching
 from pipeline.offline.refusals import JobRefused, ResultGone, StoreAway
@@ -144,10 +145,9 @@ class Store:
     @cached_property
     def _place(self) -> tuple[Any, str]:
         try:
-            filesystem, path = fs.FileSystem.from_uri(self.uri)
+            return open_filesystem(self.uri)
         except (ValueError, ImportError) as error:
             raise JobRefused(f"{self.uri}: {error}") from None
-        return filesystem, path
 
     @contextmanager
     def _reached(self) -> Iterator[None]:

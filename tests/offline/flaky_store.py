@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -81,8 +80,6 @@ class FlakyFile:
 def flaky(monkeypatch: pytest.MonkeyPatch) -> FlakyStore:
     """Every address is in it, of inputs and of results."""
     flaky = FlakyStore()
-    library = SimpleNamespace(**vars(fs))
-    library.FileSystem = SimpleNamespace(from_uri=lambda uri: (flaky, uri.partition("://")[2]))
     for module in (inputs, store):
-        monkeypatch.setattr(module, "fs", library)
+        monkeypatch.setattr(module, "open_filesystem", lambda uri: (flaky, uri.partition("://")[2]))
     return flaky

@@ -32,6 +32,8 @@ AWS = "When getting information for key 'in' in bucket 'data': AWS Error {} duri
         OSError("Azure Error: [] Fail to get a new connection for: http://127.0.0.1:1. Could not connect to server"),
         OSError(errno.ESTALE, "Stale file handle"),
         OSError(errno.ENOTCONN, "Transport endpoint is not connected"),
+        OSError(errno.EIO, "Input/output error"),
+        OSError(errno.EHOSTDOWN, "Host is down"),
         ConnectionRefusedError(),
         TimeoutError(),
         StoreAway("s3://b is away"),
@@ -58,6 +60,9 @@ def test_outages_are_waited_out(error: OSError):
         FileNotFoundError(errno.ENOENT, "AWS Error SLOW_DOWN is a file's name"),
         PermissionError(errno.EACCES, "Permission denied"),
         NotADirectoryError(errno.ENOTDIR, "Not a directory"),
+        OSError(errno.ELOOP, "Too many levels of symbolic links"),
+        OSError(errno.ENAMETOOLONG, "File name too long"),
+        OSError(errno.EROFS, "Read-only file system"),
     ],
     ids=str,
 )
@@ -67,6 +72,29 @@ def test_faults_are_told_at_once(error: OSError):
     assert isinstance(misread("x", error, "not sound"), JobRefused)
     with pytest.raises(JobRefused, match=r"^s3://b/x: cannot be reached: [^\n]+$"), reaching("s3://b/x"):
         raise error
+
+
+def test_what_is_not_there_is_no_outage_and_the_message_names_the_way_out(dataset: Path, out: Path):
+    """An unmounted share looks just like it: before the plan, and in the middle of the job, which goes on when the file is back."""
+    aside = dataset.parent.rename(dataset.parent.with_name("unmounted"))
+    with pytest.raises(JobRefused, match="no such file or folder; if it lies on a share, mount that first"):
+        plan(make_spec(), [str(dataset)], out)
+    aside.rename(dataset.parent)
+    job = plan(make_spec(), [str(dataset)], out, SHARD_ROWS)
+    dataset.parent.rename(aside)
+    with pytest.raises(JobRefused, match=r"is gone; .*mount the share that it lies on, and repeat the command"):
+        run(job, Script())
+    aside.rename(dataset.parent)
+    run(plan(make_spec(), [str(dataset)], out, SHARD_ROWS), Script())
+    assert not list(job.commits_missing())
+
+
+@pytest.mark.parametrize("name", ["rows.arrow", "rows.jsonl", "rows.csv"])
+def test_the_kernels_own_word_for_a_broken_disk_gets_through(tmp_path: Path, out: Path, name: str):
+    """A real one: the first page of a process's memory is a file that can be opened and not read, and that has no length."""
+    (tmp_path / name).symlink_to("/proc/self/mem")
+    with pytest.raises(StoreAway, match=rf"{name}: .*Input/output error"):
+        plan(make_spec(), [str(tmp_path / name)], out)
 
 
 def write(path: Path) -> list[str]:
