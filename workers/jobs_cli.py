@@ -18,14 +18,14 @@ from pipeline.logs import configure_logging
 from pipeline.offline.addresses import absolute, extended, is_store, store_of
 from pipeline.offline.apart import OwnFiles
 from pipeline.offline.fingerprint import describe_model
-from pipeline.offline.flight.address import WorkerAway
 from pipeline.offline.flight.session import WorkerDied
 from pipeline.offline.inputs import expand
 from pipeline.offline.jobs.driver import Driver
 from pipeline.offline.jobs.registry import Home, Registry, Submission, job_id_of, open_registry
-from pipeline.offline.jobs.tally import Phase, Tally
+from pipeline.offline.jobs.tally import Phase, Standing, Tally
 from pipeline.offline.jobs.webhook import WebhookRefused, parse_target
 from pipeline.offline.plan import preview
+from pipeline.offline.reaching import first_line, is_outage, reaching
 from pipeline.offline.refusals import JobRefused, StoreAway
 from pipeline.offline.scoring import Halt
 from pipeline.offline.store import Store, destination_of
@@ -36,6 +36,8 @@ from workers.jobs import confinement, estimate_on_worker, is_local
 RETRY_DROPS = ("error_code", "error_message")
 """Columns of error files that the rows did not come with; those that the old job dropped are not there."""
 
+NOT_SUBMITTED = "nothing was submitted"
+
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
 JobIds = Annotated[list[str], typer.Argument(metavar="JOB...", help="Ids of jobs.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Follow the job to its end; the exit code is then that of `penstock score`.")]
@@ -45,7 +47,14 @@ app = typer.Typer(no_args_is_help=True, help="Submit background jobs over datase
 
 
 class Refusing:
-    """Turns a refusal into a message and an exit code."""
+    """Turns a refusal into a message and an exit code.
+
+    Args:
+        standing: What is so where something is only away.
+    """
+
+    def __init__(self, standing: str = "try again when it is back"):
+        self._standing = standing
 
     def __enter__(self) -> None:
         """Nothing yet."""
@@ -55,8 +64,8 @@ class Refusing:
         if isinstance(error, JobRefused | WebhookRefused | LoadError):
             complain(str(error))
             raise typer.Exit(EXIT_ERROR) from None
-        if isinstance(error, WorkerAway | WorkerDied | StoreAway):
-            complain(f"{error}; nothing was submitted")
+        if isinstance(error, WorkerDied) or (isinstance(error, OSError) and is_outage(error)):
+            complain(f"{first_line(error)}; {self._standing}")
             raise typer.Exit(EXIT_TRY_AGAIN) from None
 
 
@@ -78,7 +87,7 @@ def submit(
     Those who run it see the same paths and stores as this command does. With --dry-run its worker computes a sample, and nothing is submitted.
     """
     settings = _settings(given, options)
-    with Refusing():
+    with Refusing(NOT_SUBMITTED):
         spec = options.spec(describe_model(pick_model(settings), settings.dtype))
         if dry_run:
             folder = open_registry(settings).home_of(options.out).folder_of(options.out).path
@@ -92,8 +101,19 @@ def submit(
 @app.command(name="list")
 @with_settings
 def list_jobs(given: Given, *, as_json: Json = False) -> None:
-    """List all jobs, the latest first."""
-    show_list([Tally(home).read() for home in open_registry(given.settings()).homes()], as_json=as_json)
+    """List all jobs, the latest first. One whose folder cannot be reached is named on stderr, and the exit code says so."""
+    found: list[Standing] = []
+    unread: list[JobRefused | StoreAway] = []
+    for home in open_registry(given.settings()).homes():
+        try:
+            found.append(Tally(home).read())
+        except (JobRefused, StoreAway) as error:
+            unread.append(error)
+    show_list(found, as_json=as_json)
+    for why in unread:
+        complain(str(why))
+    if unread:
+        raise typer.Exit(EXIT_TRY_AGAIN if all(isinstance(why, StoreAway) for why in unread) else EXIT_ERROR)
 
 
 @app.command(name="show")
@@ -109,8 +129,8 @@ def show_job(given: Given, job: JobId, *, as_json: Json = False) -> None:
 def watch(given: Given, job: JobId, *, as_json: Json = False) -> None:
     """Follow a job to its end: rows, tokens per second, time left, errors. Exits as `penstock score` does."""
     with Refusing():
-        home = open_registry(given.settings()).find(job)
-    raise typer.Exit(exit_code_of(follow(Tally(home), as_json=as_json)))
+        standing = follow(Tally(open_registry(given.settings()).find(job)), as_json=as_json)
+    raise typer.Exit(exit_code_of(standing))
 
 
 @app.command()
@@ -158,7 +178,7 @@ def retry_errors(
 ) -> None:
     """Submit the rows that failed as a new job. The old one and its results stay as they are."""
     settings = _settings(given)
-    with Refusing():
+    with Refusing(NOT_SUBMITTED):
         home = open_registry(settings).find(job)
         if Tally(home).read().phase not in (Phase.COMPLETED, Phase.CANCELLED):
             raise JobRefused(f"{job} has not ended: wait for it, or cancel it")
@@ -243,7 +263,8 @@ def _tell(home: Home, *, wait: bool, as_json: bool) -> None:
             write_line(home.id)
         return
     say(f"Submitted as {home.id}.")
-    standing = follow(Tally(home), as_json=as_json)
+    with Refusing(f"the job goes on; follow it with `penstock jobs watch {home.id}` when it is back"):
+        standing = follow(Tally(home), as_json=as_json)
     if not as_json:
         show(standing, as_json=False)
     raise typer.Exit(exit_code_of(standing))
@@ -252,7 +273,8 @@ def _tell(home: Home, *, wait: bool, as_json: bool) -> None:
 def _results(home: Home, *, errors: bool) -> list[str]:
     """Files that are committed, in the order of rows."""
     folder = home.folder
-    commits = [folder.commit(int(path.stem)) for path in sorted(folder.commits.glob("[0-9]*.json"))]
+    with reaching(home.submission.out):
+        commits = [folder.commit(int(path.stem)) for path in sorted(folder.commits.glob("[0-9]*.json"))]
     files: list[OutputFile | None] = [commit.errors if errors else commit.data for commit in commits if commit is not None]
     return [extended(home.submission.out, f"/{file.name}") for file in files if file is not None]
 

@@ -23,7 +23,7 @@ from pipeline.offline.jobs.registry import Home, Registry
 from pipeline.offline.jobs.tally import encode_progress
 from pipeline.offline.ledger import Ledger
 from pipeline.offline.plan import Job, open_job, plan
-from pipeline.offline.reaching import reaching
+from pipeline.offline.reaching import is_outage, reaching
 from pipeline.offline.refusals import JobBusy, JobRefused, StoreAway
 from pipeline.offline.scorer import Scorer
 from pipeline.offline.scoring import Halt, Scoring
@@ -112,6 +112,9 @@ class Driver:
             except JobRefused as error:
                 self._fail(home, error)
                 return
+            except OSError as error:
+                self._wait_or_raise(home, errand, error)
+                return
         self._advance(home)
 
     def finalise(self, job: str) -> None:
@@ -123,31 +126,24 @@ class Driver:
         with board.attend(errand) as is_mine:
             if not is_mine or home.is_over:
                 return
-            opened = self._open(home)
-            missing = list(opened.commits_missing())
-            if any(board.is_attended(Errand(Kind.SCORE, job, shard.number)) for shard in missing):
-                board.strike(errand)  # whoever ends one of them calls this out again
-                return
-            is_cancelled = bool(missing) and home.asked() is Halt.CANCELLED
             try:
-                manifest = finalise(opened, JobState.CANCELLED if is_cancelled else JobState.COMPLETED)
+                self._finalise(home, board, errand)
             except JobBusy:
-                return
-            except StoreAway as error:
-                self._wait(home, errand, error)
                 return
             except JobRefused as error:
                 self._fail(home, error)
-                return
-            log.info("job_over", job=job, state=manifest.state.value, rows=manifest.data_rows, errors=manifest.error_rows)
-            self._end(home)
+            except OSError as error:
+                self._wait_or_raise(home, errand, error)
 
     def notify(self, job: str) -> None:
         """Tells the outside of the end of a job."""
         home = self._registry.find(job)
         with make_board(home.errands).attend(Errand(Kind.NOTIFY, job)) as is_mine:
             if is_mine and (home.is_over or home.failure is not None):
-                self._tell(home)
+                try:
+                    self._tell(home)
+                except (StoreAway, JobRefused) as error:  # how it ended stands in its folder
+                    log.warning("notice_waits", job=job, detail=str(error))
 
     def advance(self, job: str) -> None:
         """Calls out what is next in a job, if it was not called out before."""
@@ -256,8 +252,25 @@ class Driver:
         else:
             board.strike(errand)
 
+    def _finalise(self, home: Home, board: Board, errand: Errand) -> None:
+        opened = self._open(home)
+        missing = list(opened.commits_missing())
+        if any(board.is_attended(Errand(Kind.SCORE, home.id, shard.number)) for shard in missing):
+            board.strike(errand)  # whoever ends one of them calls this out again
+            return
+        is_cancelled = bool(missing) and home.asked() is Halt.CANCELLED
+        manifest = finalise(opened, JobState.CANCELLED if is_cancelled else JobState.COMPLETED)
+        log.info("job_over", job=home.id, state=manifest.state.value, rows=manifest.data_rows, errors=manifest.error_rows)
+        self._end(home)
+
+    def _wait_or_raise(self, home: Home, errand: Errand, error: OSError) -> None:
+        """Waits for the folder that the job and its results lie in, where that is away; nothing of it can be looked at until it is back."""
+        if not is_outage(error):
+            raise error
+        self._wait(home, errand, error)
+
     @staticmethod
-    def _wait(home: Home, errand: Errand, error: WorkerAway | StoreAway) -> None:
+    def _wait(home: Home, errand: Errand, error: OSError) -> None:
         """Leaves an errand to later: it stays noted as called, so that it is called out again, but not at once."""
         log.warning("worker_away" if isinstance(error, WorkerAway) else "store_away", job=home.id, errand=errand.name, detail=str(error))
         home.wait(str(error))

@@ -6,7 +6,8 @@ from enum import StrEnum
 from typing import Any
 
 from pipeline.offline.jobs.errands import Board
-from pipeline.offline.jobs.registry import Home
+from pipeline.offline.jobs.registry import Home, Submission
+from pipeline.offline.reaching import reaching
 from pipeline.offline.scoring import Halt, Progress
 from schemas.job import JobPlan, JobState, ShardCommit
 
@@ -84,8 +85,17 @@ class Tally:
         self._committed = Counts()
 
     def read(self) -> Standing:
-        """Looks at the job now."""
+        """Looks at the job now.
+
+        Raises:
+            StoreAway: The job's folder is away.
+            JobRefused: It cannot be reached, now or later.
+        """
         submission = self._home.submission
+        with reaching(submission.out):
+            return self._look(submission)
+
+    def _look(self, submission: Submission) -> Standing:
         standing = Standing(
             job=self._home.id,
             phase=Phase.QUEUED,
