@@ -30,7 +30,8 @@ from pipeline.offline.refusals import JobRefused, StoreAway
 from pipeline.offline.scoring import Halt
 from pipeline.offline.store import Store, destination_of
 from pipeline.settings import Settings
-from schemas.job import JobSpec, OutputFile
+from schemas.job import JobSpec
+from schemas.outcome import OutputFile
 from workers.jobs import confinement, estimate_on_worker, is_local
 
 RETRY_DROPS = ("error_code", "error_message")

@@ -14,7 +14,7 @@ from benchmarks.offline.ran import Ran
 from benchmarks.offline.usage import cpu_s
 from pipeline.offline.folder import Folder
 from pipeline.openmp import VARIABLES
-from schemas.job import Manifest
+from schemas.outcome import Manifest
 
 PENSTOCK = Path(sys.executable).with_name("penstock")
 LOOK_S = 0.02

@@ -35,7 +35,8 @@ from pipeline.offline.scoring import Halt, Scoring
 from pipeline.offline.turnstile import Turnstile
 from pipeline.openmp import wait_briefly
 from pipeline.settings import LogSettings, Settings
-from schemas.job import JobSpec, JobState, Manifest, ModelSpec
+from schemas.job import JobSpec, ModelSpec
+from schemas.outcome import JobState, Manifest
 
 
 @with_settings

@@ -12,7 +12,8 @@ from pipeline.offline.refusals import JobRefused
 from pipeline.offline.tasks import ERROR_COLUMNS, result_columns
 from pipeline.offline.windows import ShardReader
 from pipeline.offline.writers import ResultFile
-from schemas.job import OutputFile, ShardCommit, ShardPlan, Task, TokenUsage
+from schemas.job import ShardPlan, Task
+from schemas.outcome import OutputFile, ShardCommit, TokenUsage
 
 
 def write_shard(job: Job, shard: ShardPlan, answers: Any, reader: ShardReader, *, dtype: str, started_ms: int) -> ShardCommit:

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipeline.offline.refusals import JobRefused
-from schemas.job import OutputFile
+from schemas.outcome import OutputFile
 
 TEMPORARY = ".tmp"
 HASH_CHARACTERS = 16

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pipeline.offline import files
 from pipeline.offline.plan import Job
 from pipeline.offline.refusals import JobBusy, ResultGone
-from schemas.job import JobState, Manifest, OutputFile, ShardCommit, TokenUsage
+from schemas.outcome import JobState, Manifest, OutputFile, ShardCommit, TokenUsage
 
 
 def finalise(job: Job, state: JobState = JobState.COMPLETED) -> Manifest:

@@ -9,7 +9,8 @@ from typing import ClassVar
 
 from pipeline.offline import files
 from pipeline.offline.refusals import JobRefused
-from schemas.job import Destination, JobPlan, JobSpec, Manifest, ShardCommit
+from schemas.job import JobPlan, JobSpec
+from schemas.outcome import Destination, Manifest, ShardCommit
 
 SHARD_DIGITS = 7
 """Of a shard's number in file names, so that names sort in input order up to ten million shards."""

@@ -8,7 +8,7 @@ from typing import Self
 
 from pipeline.offline import files
 from pipeline.offline.folder import Folder
-from schemas.job import ShardCommit
+from schemas.outcome import ShardCommit
 
 LOCK = ".lock"
 

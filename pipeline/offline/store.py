@@ -20,7 +20,8 @@ from pipeline.offline.filesystems import open_filesystem
 from pipeline.offline.folder import RESULT, Folder
 from pipeline.offline.reaching import first_line, reaching
 from pipeline.offline.refusals import JobRefused, ResultGone, StoreAway
-from schemas.job import Destination, JobSpec, Manifest, OutputFile
+from schemas.job import JobSpec
+from schemas.outcome import Destination, Manifest, OutputFile
 
 CLAIM = "_owner-"
 """Beginning of a claim's name; readers of datasets pass over names that begin so."""

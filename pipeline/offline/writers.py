@@ -11,7 +11,8 @@ from pyarrow import parquet
 
 from pipeline.offline import files
 from pipeline.offline.readers.shapes import JSON_FIELD
-from schemas.job import OutputFile, OutputFormat
+from schemas.job import OutputFormat
+from schemas.outcome import OutputFile
 
 SUFFIXES = {OutputFormat.PARQUET: ".parquet", OutputFormat.JSONL: ".jsonl", OutputFormat.ARROW: ".arrow"}
 ROW_GROUP_BYTES = 16 * 1024 * 1024

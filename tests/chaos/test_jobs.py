@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from schemas.job import Manifest
+from schemas.outcome import Manifest
 from tests.chaos.deadly_worker import DEADLY, RAISING
 from tests.jobs.processes import Plant, commits, plant
 from tests.offline.conftest import outcome

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from schemas.job import Manifest
+from schemas.outcome import Manifest
 from tests.jobs.processes import DTYPE, commits, is_free_of_torch, plant
 from tests.offline.conftest import outcome
 from tests.waiting import wait_for

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from schemas.job import Manifest
+from schemas.outcome import Manifest
 from tests.jobs.processes import WAIT_S, commits
 from tests.offline.conftest import outcome
 from tests.waiting import wait_for

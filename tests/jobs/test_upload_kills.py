@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pyarrow import parquet
 
-from schemas.job import Manifest
+from schemas.outcome import Manifest
 from tests.jobs.processes import plant
 from tests.jobs.test_kills import ROWS, SHARD_ROWS, TASK, is_bad, rows
 from tests.object_store import BUCKET, ObjectStore, object_store

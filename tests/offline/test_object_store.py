@@ -12,7 +12,7 @@ from pipeline.offline.finalising import finalise
 from pipeline.offline.inputs import expand
 from pipeline.offline.plan import plan
 from pipeline.offline.refusals import JobRefused
-from schemas.job import Manifest
+from schemas.outcome import Manifest
 from tests.object_store import BUCKET, ObjectStore, object_store
 from tests.offline.conftest import Script, make_spec, outcome, run
 from tests.offline.test_score_process import JOB, ROWS, dataset, finish, names, start

@@ -17,7 +17,8 @@ from pipeline.offline.plan import Job, plan
 from pipeline.offline.refusals import JobBusy, JobRefused
 from pipeline.offline.scoring import Halt
 from pipeline.offline.windows import ShardReader
-from schemas.job import JobState, PromptSpec, SamplingSpec
+from schemas.job import PromptSpec, SamplingSpec
+from schemas.outcome import JobState
 from tests.offline.conftest import ROWS, SHARD_ROWS, Death, Script, make_spec, outcome, run, texts
 
 

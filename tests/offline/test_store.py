@@ -14,7 +14,7 @@ from pipeline.offline.finalising import finalise
 from pipeline.offline.plan import Job, open_job, plan
 from pipeline.offline.refusals import JobRefused, StoreAway
 from pipeline.offline.store import Store
-from schemas.job import Destination, JobState, Manifest, OutputFile
+from schemas.outcome import Destination, JobState, Manifest, OutputFile
 from tests.offline.conftest import ROWS, SHARD_ROWS, Script, make_spec, outcome, run
 
 

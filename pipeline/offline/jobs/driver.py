@@ -28,7 +28,8 @@ from pipeline.offline.refusals import JobBusy, JobRefused, StoreAway
 from pipeline.offline.scorer import Scorer
 from pipeline.offline.scoring import Halt, Scoring
 from pipeline.offline.turnstile import Turnstile
-from schemas.job import JobState, ShardPlan
+from schemas.job import ShardPlan
+from schemas.outcome import JobState
 
 log = structlog.get_logger(__name__)
 

@@ -9,7 +9,8 @@ from pipeline.offline.jobs.errands import Board
 from pipeline.offline.jobs.registry import Home, Submission
 from pipeline.offline.reaching import reaching
 from pipeline.offline.scoring import Halt, Progress
-from schemas.job import JobPlan, JobState, ShardCommit
+from schemas.job import JobPlan
+from schemas.outcome import JobState, ShardCommit
 
 
 class Phase(StrEnum):
