@@ -91,8 +91,9 @@ class Loop:
         self.answers.expire(now_s)
         self._compute()
         self.outbox.settle(now_s)  # before the flush: attempts that were acknowledged during the step may speak now, not a step later
-        self.answers.flush(self.clock_s())
-        self.desk.deliver()
+        ended_s = self.clock_s()
+        self.answers.flush(ended_s)
+        self.desk.deliver(ended_s)
         if self._only_waits_for_the_log():
             self.outbox.settle(now_s, SETTLE_WAIT_S)
         self.assignments.commit(now_s, at_once=not len(self.answers.requests) and self._is_idle())

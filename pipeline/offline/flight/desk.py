@@ -4,6 +4,7 @@ Callers take turns, a row each. What waits in an engine is as much as keeps its 
 them, find an engine that is free at the next step.
 """
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -33,6 +34,8 @@ TENANT = "bulk"
 STEP_ROWS = 64
 STEP_BYTES = 256 * 1024
 """What is tokenised between two steps at most, so that running streams do not stall."""
+DELIVER_S = 0.05
+"""How long answers wait for more while rows run: each handing over wakes threads on both sides, which take the interpreter from the loop."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +91,7 @@ class Desk:
         self._exchanges: deque[Exchange] = deque()
         self._running: dict[RequestKey, _Running] = {}
         self._answers: dict[Exchange, list[Numbered]] = {}
+        self._delivered_s = -math.inf
         self._tokens = 0
 
     @property
@@ -126,12 +130,11 @@ class Desk:
             self._close(output.key)
             self._answer(running.exchange, running.number, answer)
 
-    def deliver(self) -> None:
-        """Hands out what is answered."""
-        if self._answers:
-            answers, self._answers = self._answers, {}
-            for exchange, those in answers.items():
-                exchange.give(those)
+    def deliver(self, now_s: float) -> None:
+        """Hands out what is answered, if it is time to."""
+        if self._answers and (not self._running or now_s - self._delivered_s >= DELIVER_S):
+            self._delivered_s = now_s
+            self._hand_out()
 
     def drain(self) -> None:
         """Sends everybody away: who has rows without answers may send them again."""
@@ -141,10 +144,15 @@ class Desk:
         """Ends what a drain has not, because the worker has failed."""
         self._end(Ended("the worker has failed", is_retryable=False))
 
+    def _hand_out(self) -> None:
+        answers, self._answers = self._answers, {}
+        for exchange, those in answers.items():
+            exchange.give(those)
+
     def _end(self, why: Ended) -> None:
         self._lobby.close()
         self._exchanges.extend(self._lobby.arrivals())
-        self.deliver()
+        self._hand_out()
         for exchange in self._exchanges:
             self._cancel(exchange)
             exchange.end(why)

@@ -50,7 +50,8 @@ class Exchange:
     def __init__(self, wanted: Wanted, *, rows: int):
         self.wanted = wanted
         self._limit_rows = rows
-        self._lock = threading.Condition()
+        self._lock = threading.Lock()
+        self._room, self._news = threading.Condition(self._lock), threading.Condition(self._lock)  # for whoever reads, and whoever writes
         self._waiting: deque[Row] = deque()
         self._waiting_bytes = 0
         self._answers: list[Numbered] = []
@@ -66,7 +67,7 @@ class Exchange:
         """Hands a row in, waiting for room; False once nobody takes it any more."""
         with self._lock:
             while not (self._ended or self._has_room()):
-                self._lock.wait(LOOK_S)
+                self._room.wait(LOOK_S)
                 if is_gone():
                     return False
             if self._ended is not None:
@@ -81,7 +82,7 @@ class Exchange:
         """Says that there are no more rows."""
         with self._lock:
             self._is_all_read = True
-            self._lock.notify_all()
+            self._news.notify_all()
 
     # ── The loop's side ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -93,15 +94,17 @@ class Exchange:
             if not self._waiting:
                 return None
             row = self._waiting.popleft()
+            was_full = self._waiting_bytes >= WAITING_BYTES
             self._waiting_bytes -= row.size_bytes
-            self._lock.notify_all()
+            if was_full:
+                self._room.notify_all()
             return row
 
     def give(self, answers: Sequence[Numbered]) -> None:
         """Hands answers back; it never waits, for there are no more answers than rows held."""
         with self._lock:
             self._answers += answers
-            self._lock.notify_all()
+            self._news.notify_all()
 
     # ── The writing thread's side ────────────────────────────────────────────────────────────────────────────────────
 
@@ -112,7 +115,7 @@ class Exchange:
             Ended: Something ended the exchange, and what was answered before is taken.
         """
         with self._lock:
-            self._lock.wait_for(lambda: self._answers or self._is_over(), wait_s)
+            self._news.wait_for(lambda: self._answers or self._is_over(), wait_s)
             taken, self._answers = self._answers, []
             if not taken and self._ended is not None:
                 raise self._ended
@@ -123,7 +126,7 @@ class Exchange:
         with self._lock:
             self._held_rows -= rows
             self.answered_rows += rows
-            self._lock.notify_all()
+            self._room.notify_all()
 
     # ── All ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -141,7 +144,8 @@ class Exchange:
         with self._lock:
             self._ended = self._ended or why
             self._waiting.clear()
-            self._lock.notify_all()
+            self._room.notify_all()
+            self._news.notify_all()
 
     def _has_room(self) -> bool:
         return self._held_rows < self._limit_rows and (not self._waiting or self._waiting_bytes < WAITING_BYTES)

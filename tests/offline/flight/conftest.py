@@ -89,7 +89,7 @@ class House:
                     self.desk.take(output)
             else:
                 time.sleep(0.001)
-            self.desk.deliver()
+            self.desk.deliver(time.monotonic())
 
 
 @pytest.fixture

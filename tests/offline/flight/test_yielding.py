@@ -64,11 +64,11 @@ def test_a_desk_takes_no_rows_meanwhile_and_says_so():
     assert exchange.put(Row(0, Fault("invalid_request", "no prompt"), 0), lambda: False)
     gauge = metrics.bulk_yielding.labels("first_token")._value
     desk.pull(1.0)
-    desk.deliver()
+    desk.deliver(1.0)
     assert exchange.answers(0.0) == []
     assert gauge.get() == 1
     live.clear()
     desk.pull(1.0 + CALM_S)
-    desk.deliver()
+    desk.deliver(1.0 + CALM_S)
     assert [number for number, _ in exchange.answers(0.0) or ()] == [0]
     assert gauge.get() == 0
