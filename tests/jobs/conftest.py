@@ -11,9 +11,9 @@ from pipeline.offline.jobs.errands import Errand, Kind, Patience
 from pipeline.offline.jobs.registry import Home, Registry, Submission, job_id_of
 from pipeline.offline.turnstile import Turnstile
 from tests.cli.conftest import Command, command
-from tests.offline.conftest import SHARD_ROWS, Script, dataset, make_spec, out
+from tests.offline.conftest import SHARD_ROWS, Script, dataset, make_spec, out, place
 
-__all__ = ["Command", "command", "dataset", "out"]
+__all__ = ["Command", "command", "dataset", "out", "place"]
 
 
 @dataclass

@@ -16,14 +16,6 @@ JOB = ("--task", "generate", "--column", "text")
 VERBS = pytest.mark.parametrize("verb", [("score",), ("jobs", "submit")])
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> Path:
-    """Where results go."""
-    path = tmp_path / "place"
-    path.mkdir()
-    return path
-
-
 @VERBS
 @pytest.mark.usefixtures("flaky")
 def test_a_place_that_is_taken(command: Command, config: Path, rows: Path, bench: Bench, place: Path, verb: tuple[str, ...]):

@@ -84,6 +84,14 @@ def out(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """Where results go that do not stay in a job's folder."""
+    path = tmp_path / "place"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
 def job(dataset: Path, out: Path) -> Job:
     """A planned job."""
     return plan(make_spec(), [str(dataset)], out, SHARD_ROWS)

@@ -19,14 +19,6 @@ from tests.offline.conftest import ROWS, SHARD_ROWS, Script, make_spec, outcome,
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
-    """Where the results go."""
-    path = tmp_path / "place"
-    path.mkdir()
-    return path
-
-
-@pytest.fixture
 def job(dataset: Path, out: Path, place: Path) -> Job:
     """A job whose folder is one place and whose results go to another."""
     return begin(dataset, out, place)
