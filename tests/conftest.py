@@ -1,5 +1,7 @@
 """Fixtures that every test may ask for."""
 
+import atexit
+import gc
 import logging
 import os
 import secrets
@@ -13,6 +15,18 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from tests.broker import ExternalBroker, KafkaBroker, PrivateBrokers, complaints, delete_topics, require_kafka
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What is imported stays to the end: garbage is looked for among what tests make, not among a million objects of libraries."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
+        atexit.register(gc.unfreeze)  # so that libraries can clean up
 
 
 @pytest.fixture(autouse=True)

@@ -12,9 +12,11 @@ from pipeline.interpreter import SWITCH_S, keeping_what_is_loaded, share_promptl
 @pytest.fixture
 def _restored() -> Iterator[None]:
     """The interpreter of the tests, afterwards as it was before."""
-    seconds = sys.getswitchinterval()
+    seconds, frozen = sys.getswitchinterval(), gc.get_freeze_count()
     yield
     sys.setswitchinterval(seconds)
+    if frozen:
+        gc.freeze()
 
 
 @pytest.mark.usefixtures("_restored")
@@ -26,6 +28,7 @@ def test_threads_that_wait_have_the_interpreter_sooner():
     assert default_s > SWITCH_S
 
 
+@pytest.mark.usefixtures("_restored")
 def test_what_is_loaded_is_not_looked_through_again():
     """Collections see what came later alone; afterwards everything, so that libraries can clean up."""
     before, frozen = len(gc.get_objects()), gc.get_freeze_count()
