@@ -163,12 +163,18 @@ def test_chat_logprobs_have_openais_form(speaking):
     assert none.logprobs[0]["content"][0]["top_logprobs"] == []
 
 
+@pytest.fixture(scope="module")
+def five(llama):
+    """Prompts, and what each gets alone."""
+    prompts = [[i + 1, i + 11, i + 21, i + 31] for i in range(5)]
+    return prompts, [continued_by_transformers(llama, prompt, 6) for prompt in prompts]
+
+
 @pytest.mark.parametrize("culprit", range(5))
 @pytest.mark.parametrize("when", ["prefill", "decode"])
-def test_a_fault_of_one_sequence_fails_that_one_alone(llama, culprit, when, capfd):
+def test_a_fault_of_one_sequence_fails_that_one_alone(llama, five, culprit, when, capfd):
     """The batch is halved until the culprit is alone; every neighbour's output is what it would have been, and nothing leaks."""
-    prompts = [[i + 1, i + 11, i + 21, i + 31] for i in range(5)]
-    expected = [continued_by_transformers(llama, prompt, 6) for prompt in prompts]
+    prompts, expected = five
     token = prompts[culprit][2] if when == "prefill" else 95
     requests = [completion(prompt, max_tokens=6) for prompt in prompts]
     if when == "decode":

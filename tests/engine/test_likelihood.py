@@ -18,7 +18,7 @@ from schemas.events import FinishReason
 from tests.engine.faults import network_of
 from tests.engine.pooling.tiny_encoders import pooling_engine, tiny_encoder
 from tests.engine.serving import SMALL, completion, engine_of
-from tests.engine.tiny_models import MIXTURE, VOCABULARY, continued_by_transformers, tiny_model
+from tests.engine.tiny_models import MIXTURE, VOCABULARY, continued_by_transformers, eager, tiny_model
 from tests.engine.tiny_tokenizers import byte_level
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -33,10 +33,8 @@ TEXTS = [[(7 * i + 3 * text) % VOCABULARY for i in range(tokens)] for text, toke
 
 def expected(model: Any, token_ids: list[int]) -> Likelihood:
     """The same by one forward pass of transformers."""
-    reference = copy.deepcopy(model)
-    reference.set_attn_implementation("eager")
     with torch.inference_mode():
-        logprobs = reference(torch.tensor([token_ids])).logits[0, :-1].double().log_softmax(-1)
+        logprobs = eager(model)(torch.tensor([token_ids])).logits[0, :-1].double().log_softmax(-1)
     return Likelihood(float(logprobs.gather(1, torch.tensor(token_ids[1:])[:, None]).sum()), len(token_ids) - 1)
 
 

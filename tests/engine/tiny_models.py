@@ -2,6 +2,7 @@
 
 import copy
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
@@ -47,11 +48,20 @@ def tiny_model(kind: str, **overrides: Any) -> Any:
     return model.eval()
 
 
+_eager: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+
+
+def eager(model: Any) -> Any:
+    """A copy of a model that attends by transformers' own code; made once, so that nobody may change the model afterwards."""
+    if model not in _eager:
+        _eager[model] = copy.deepcopy(model)
+        _eager[model].set_attn_implementation("eager")
+    return _eager[model]
+
+
 def continued_by_transformers(model: Any, prompt_ids: list[int], tokens: int, **options: Any) -> list[int]:
     """What `generate` makes of one prompt alone, greedily unless `options` say otherwise."""
-    reference = copy.deepcopy(model)
-    reference.set_attn_implementation("eager")
     row = torch.tensor([prompt_ids])
     settings = GenerationConfig(**({"max_new_tokens": tokens, "do_sample": False, "pad_token_id": 0} | options))
-    output = reference.generate(row, attention_mask=torch.ones_like(row), generation_config=settings)
+    output = eager(model).generate(row, attention_mask=torch.ones_like(row), generation_config=settings)
     return output[0, len(prompt_ids) :].tolist()

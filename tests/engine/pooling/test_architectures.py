@@ -34,10 +34,10 @@ PADDED = {
 """Models with attention of their own."""
 
 
-def alone(model, token_ids):
-    """One text by the model's own code and attention, without a batch."""
+def alone(model, texts=TEXTS):
+    """Each text by the model's own code and attention, without a batch."""
     with torch.inference_mode():
-        return model(input_ids=torch.tensor([token_ids]), attention_mask=torch.ones(1, len(token_ids), dtype=torch.int64))
+        return [model(input_ids=torch.tensor([text]), attention_mask=torch.ones(1, len(text), dtype=torch.int64)) for text in texts]
 
 
 def embeddings(engine, **body):
@@ -50,7 +50,7 @@ def embeddings(engine, **body):
 def test_embeddings_in_a_batch_are_those_of_each_text_alone(kind):
     """Mean of the last hidden states at length 1, whether packed or padded."""
     options = PACKED.get(kind, PADDED.get(kind))
-    expected = [torch.nn.functional.normalize(alone(tiny_encoder(kind, **options), text).last_hidden_state[0].mean(0), dim=0) for text in TEXTS]
+    expected = [torch.nn.functional.normalize(read.last_hidden_state[0].mean(0), dim=0) for read in alone(tiny_encoder(kind, **options))]
     engine = pooling_engine(tiny_encoder(kind, **options))
     assert engine._runner.is_packed is (kind in PACKED)
     torch.testing.assert_close(embeddings(engine), torch.stack(expected), atol=1e-5, rtol=1e-5)
@@ -60,7 +60,7 @@ def test_embeddings_in_a_batch_are_those_of_each_text_alone(kind):
 def test_classes_in_a_batch_are_those_of_each_text_alone(kind):
     """The head sees each text's own first token; what comes out is the head's own numbers."""
     options = PACKED.get(kind, PADDED.get(kind))
-    expected = [alone(tiny_encoder(kind, labels=3, **options), text).logits[0] for text in TEXTS]
+    expected = [read.logits[0] for read in alone(tiny_encoder(kind, labels=3, **options))]
     engine = pooling_engine(tiny_encoder(kind, labels=3, **options), recipe=None)
     assert engine._runner.is_packed is (kind in PACKED)
     (pooled,) = ask(engine, request(Endpoint.CLASSIFY, input=TEXTS, use_activation=False))
@@ -72,7 +72,7 @@ def test_classes_in_a_batch_are_those_of_each_text_alone(kind):
 def test_one_token_can_stand_for_the_text(kind, pooling, place):
     """The first or the last, and not brought to length 1 unless the checkpoint says so."""
     options = PADDED.get(kind, {})
-    expected = [alone(tiny_encoder(kind, **options), text).last_hidden_state[0, place] for text in TEXTS]
+    expected = [read.last_hidden_state[0, place] for read in alone(tiny_encoder(kind, **options))]
     engine = pooling_engine(tiny_encoder(kind, **options), recipe=Recipe(pooling=pooling, is_normalised=False))
     torch.testing.assert_close(embeddings(engine), torch.stack(expected), atol=1e-5, rtol=1e-5)
 
@@ -80,7 +80,7 @@ def test_one_token_can_stand_for_the_text(kind, pooling, place):
 def test_a_decoder_reads_from_left_to_right():
     """Embedding models made of decoders keep their causal attention, grouped heads included."""
     decoder = {"head_dim": 8, "num_key_value_heads": 2, "use_cache": False}
-    expected = [alone(tiny_encoder("qwen3", **decoder), text).last_hidden_state[0, -1] for text in TEXTS]
+    expected = [read.last_hidden_state[0, -1] for read in alone(tiny_encoder("qwen3", **decoder))]
     engine = pooling_engine(tiny_encoder("qwen3", **decoder), recipe=Recipe(pooling=Pooling.LAST, is_normalised=False))
     assert engine._runner.is_packed
     torch.testing.assert_close(embeddings(engine), torch.stack(expected), atol=1e-4, rtol=1e-4)
@@ -90,7 +90,7 @@ def test_a_window_is_kept_in_a_packed_row():
     """Texts longer than a layer's window, which looks both ways."""
     options = PACKED["modernbert"]
     long = [list(range(10, 50)), list(range(20, 60)), list(range(60, 75))]
-    expected = [alone(tiny_encoder("modernbert", **options), text).last_hidden_state[0, 0] for text in long]
+    expected = [read.last_hidden_state[0, 0] for read in alone(tiny_encoder("modernbert", **options), long)]
     engine = pooling_engine(tiny_encoder("modernbert", **options), recipe=Recipe(pooling=Pooling.CLS, is_normalised=False))
     assert engine._runner.is_packed
     (pooled,) = ask(engine, request(Endpoint.EMBEDDINGS, input=long))
