@@ -12,6 +12,11 @@ from schemas.events import FinishReason
 from tests.engine.serving import chat, completion, serve
 
 
+def small(max_sequences: int = 4, token_budget: int = 1_024) -> FakeEngine:
+    """An engine of few blocks: all of them are counted after each step."""
+    return FakeEngine(max_sequences=max_sequences, token_budget=token_budget, context_tokens=128)
+
+
 @pytest.mark.integration
 def test_it_needs_no_tensor_library():
     """Whoever tests with it waits for no import of torch or transformers."""
@@ -30,9 +35,9 @@ def test_it_speaks_the_protocol():
 def test_answers_follow_from_the_prompt_alone():
     """The same alone and in a batch, another prompt or choice gets another answer."""
     requests = [chat("one", n=2), chat("two"), completion("one", max_tokens=30)]
-    together = serve(FakeEngine(max_sequences=2, token_budget=3), requests)
+    together = serve(small(max_sequences=2, token_budget=3), requests)
     for key, asked in enumerate(requests):
-        alone = serve(FakeEngine(), [asked])
+        alone = serve(small(), [asked])
         for index in range(asked.body.n):
             assert alone[0, index].token_ids == together[key, index].token_ids
             assert alone[0, index].text == together[key, index].text
@@ -41,25 +46,25 @@ def test_answers_follow_from_the_prompt_alone():
 
 def test_answers_end_by_themselves_or_at_the_limit():
     """After some words with an end token that has no text, or at max_tokens; ignore_eos and min_tokens put the end off."""
-    natural = serve(FakeEngine(), [chat("hello")])[0, 0]
+    natural = serve(small(), [chat("hello")])[0, 0]
     assert natural.finish_reason is FinishReason.STOP
     assert natural.pieces[-1] == ""
     assert natural.text.split() == natural.text.split(" ")
     assert len(natural.text.split()) == len(natural.token_ids) - 1
-    assert serve(FakeEngine(), [chat("hello", max_tokens=2)])[0, 0].finish_reason is FinishReason.LENGTH
+    assert serve(small(), [chat("hello", max_tokens=2)])[0, 0].finish_reason is FinishReason.LENGTH
     longer = len(natural.token_ids) + 20
     for body in ({"ignore_eos": True, "max_tokens": longer}, {"min_tokens": longer, "max_tokens": longer}):
-        assert len(serve(FakeEngine(), [chat("hello", **body)])[0, 0].token_ids) == longer
+        assert len(serve(small(), [chat("hello", **body)])[0, 0].token_ids) == longer
 
 
 def test_stop_strings_and_stop_tokens_end_an_answer():
     """As in any engine: the text ends before the stop string, the token is counted."""
-    whole = serve(FakeEngine(), [chat("hello")])[0, 0]
+    whole = serve(small(), [chat("hello")])[0, 0]
     third = whole.text.split()[2]
-    stopped = serve(FakeEngine(), [chat("hello", stop=third)])[0, 0]
+    stopped = serve(small(), [chat("hello", stop=third)])[0, 0]
     assert stopped.text == whole.text[: whole.text.index(third)]
     assert stopped.finish_reason is FinishReason.STOP
-    by_token = serve(FakeEngine(), [chat("hello", stop_token_ids=[whole.token_ids[2]])])[0, 0]
+    by_token = serve(small(), [chat("hello", stop_token_ids=[whole.token_ids[2]])])[0, 0]
     assert by_token.token_ids == whole.token_ids[:3]
     assert by_token.finish_reason is FinishReason.STOP
 
