@@ -1,6 +1,7 @@
 """Engines of a server of OpenAI's API in this process."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,13 @@ from pydantic import SecretStr
 from pipeline.engine.remote.loading import load_remote
 from pipeline.settings import Dialect, EngineKind, EngineSettings, ModelSettings
 from tests.openai_server import KEY, Server, serving
+
+
+@pytest.fixture(autouse=True)
+def no_authorities(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server speaks plain HTTP: to read the system's certificates for each client would take longer than all else."""
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
 
 
 @pytest.fixture
