@@ -39,6 +39,8 @@ class Bench:
         partitions = frozenset(Partition(name, number) for name in names for number in range(self.producer.partitions(name)))
         self.reader = self.transport.reader(partitions)
         self.records: list[Record] = []
+        self._heard: dict[bytes | None, list[tuple[int, Event]]] = {}
+        self._sorted = 0
 
     def publish(
         self,
@@ -81,9 +83,11 @@ class Bench:
 
     def events(self, custom_id: str) -> list[tuple[int, Event]]:
         """Every stream event of a request, accepted or not, with its offset."""
-        chunks = self.settings.topics.chunks
-        mine = [r for r in self.records if r.partition.topic == chunks and r.key == custom_id.encode()]
-        return [(r.offset, decode_event(r.key, r.value, r.headers).event) for r in mine]
+        for r in self.records[self._sorted :]:  # each is looked at once: tests ask after every step
+            if r.partition.topic == self.settings.topics.chunks:
+                self._heard.setdefault(r.key, []).append((r.offset, decode_event(r.key, r.value, r.headers).event))
+        self._sorted = len(self.records)
+        return list(self._heard.get(custom_id.encode(), ()))
 
     def accepted(self, custom_id: str) -> list[Event]:
         """What a reader has after the whole log: what was voided is gone."""
