@@ -18,9 +18,9 @@ import pytest
 
 from pipeline.cli import main
 from pipeline.settings import Settings
-from tests.client.conftest import Work, settings, transport, work
+from tests.client.conftest import Work, closes_at_once, settings, transport, work
 
-__all__ = ["Command", "Done", "Terminal", "Work", "command", "log", "settings", "terminal", "transport", "work"]
+__all__ = ["Command", "Done", "Terminal", "Work", "closes_at_once", "command", "log", "settings", "terminal", "transport", "work"]
 
 PENSTOCK = Path(sys.executable).with_name("penstock")
 WAIT_S = 60.0

@@ -38,6 +38,12 @@ def work(settings: Settings, transport: Transport) -> Iterator[Work]:
         yield lambda script: stack.enter_context(ScriptedWorker(transport, settings.topics, script))
 
 
+@pytest.fixture(autouse=True)
+def closes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client's thread looks often whether it is to end, so that no test waits for that."""
+    monkeypatch.setattr("pipeline.client.connection.POLL_S", 0.005)
+
+
 @pytest.fixture
 def client(settings: Settings, transport: Transport) -> Iterator[Client]:
     """A client of that log."""

@@ -128,7 +128,7 @@ def test_without_a_log_a_submit_fails_after_the_timeout(tmp_path: Path):
 
 def test_a_log_that_goes_away_ends_the_wait(settings: Settings, transport: Transport, monkeypatch: pytest.MonkeyPatch):
     """While an answer is awaited the log is asked for signs of life; without any the wait ends in BrokerUnavailable."""
-    with Client(settings, transport, timeout_s=1.5) as client:
+    with Client(settings, transport, timeout_s=0.5) as client:
         handle = client.submit(chat("nobody answers"))
         monkeypatch.setattr("pipeline.client.pulse.PROBE_AFTER_S", 0.05)
         monkeypatch.setattr(transport, "ping", _gone)
@@ -172,5 +172,6 @@ def test_a_closed_client_leaves_nobody_waiting(settings: Settings, transport: Tr
 def test_connect_names_the_broker(monkeypatch: pytest.MonkeyPatch):
     """`Client.connect` is Kafka at that address; nothing is contacted before the first call."""
     monkeypatch.setenv("PENSTOCK_TRANSPORT", "embedded")
+    monkeypatch.setattr("pipeline.client.connection.PING_S", 0.1)
     with Client.connect("127.0.0.1:1", topic_prefix="other", timeout_s=0.2) as client, pytest.raises(BrokerUnavailable):
         client.chat("go", model="tiny")
