@@ -110,13 +110,13 @@ class Relay:
         try:
             await asyncio.wait({there, back}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            excess = there.result() if there.done() and not there.cancelled() else None
             for task in (there, back):
                 task.cancel()
             await asyncio.gather(there, back, return_exceptions=True)
+        excess = None if there.cancelled() else there.result()
         with suppress(OSError, TimeoutError):
             async with asyncio.timeout(PARTING_S):
-                await (self._to_caller.drain() if excess is None else self._part(excess))
+                await (self._flush() if excess is None else self._part(excess))
 
     async def _hand_in(self) -> Excess | None:
         with suppress(OSError):
@@ -140,6 +140,10 @@ class Relay:
         self._to_caller.write(data)
         await self._to_caller.drain()
         return bool(data)
+
+    async def _flush(self) -> None:
+        self._to_caller.close()
+        await self._to_caller.wait_closed()
 
     async def _part(self, excess: Excess) -> None:
         """Tells the caller why, between two frames of the server's, and waits until it has hung up: what it sends meanwhile is let drop."""
