@@ -7,11 +7,13 @@ from threading import Thread
 from types import SimpleNamespace
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from huggingface_hub import HfFileSystem, constants
+from pyarrow import fs, parquet
 
 from pipeline.offline.filesystems import GOOGLE_RETRY_S, open_filesystem
-from pipeline.offline.hub import ClientError, HubFile, TransportError
+from pipeline.offline.hub import ClientError, Hub, HubFile, TransportError
 from pipeline.offline.inputs import expand
 from pipeline.offline.refusals import JobRefused, StoreAway
 
@@ -84,6 +86,25 @@ def test_what_is_no_address_of_the_hub_is_told():
     """The library says so by other errors than of files."""
     with pytest.raises(JobRefused, match="hf://rows"):
         expand(["hf://rows.jsonl"])
+
+
+def test_files_of_the_hub_are_listed_written_and_read():
+    """As those of any store, here on one that lies in memory; what is not there is told as elsewhere."""
+    memory = fs.FileSystem.from_uri("fsspec+memory:///hub")[0].handler.fs
+    filesystem, path = fs.PyFileSystem(Hub(memory)), "/hub/in/rows.parquet"
+    table = pa.table({"text": [f"row {number}" for number in range(1_000)]})
+    with filesystem.open_output_stream(path) as file:
+        parquet.write_table(table, file, row_group_size=100)
+    try:
+        assert [info.path for info in filesystem.get_file_info(fs.FileSelector("/hub", recursive=True)) if info.is_file] == [path]
+        with filesystem.open_input_file(path) as file:
+            assert parquet.ParquetFile(file).read_row_group(3).equals(table.slice(300, 100))
+        assert filesystem.get_file_info("/hub/other").type == fs.FileType.NotFound
+        assert filesystem.get_file_info(fs.FileSelector("/other", allow_not_found=True)) == []
+        with pytest.raises(FileNotFoundError):
+            filesystem.open_input_file("/hub/other")
+    finally:
+        memory.rm("/hub", recursive=True)
 
 
 @pytest.mark.parametrize(("error", "raised"), [(TransportError("reset"), ConnectionError), (ClientError("too many redirects"), OSError)])
