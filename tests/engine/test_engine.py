@@ -54,11 +54,13 @@ def test_text_is_the_decoding_of_the_ids(speaking):
 
 def test_a_stop_string_across_tokens_cuts_the_text_before_it(speaking):
     """Wherever it falls within and across tokens: the text ends before it, the ids with the token that completes it."""
-    whole = only(serve(speaking, [completion("water", max_tokens=30, logit_bias=_no_broken_characters())]))
+    body = {"max_tokens": 30, "logit_bias": _no_broken_characters()}
+    whole = only(serve(speaking, [completion("water", **body)]))
     text = whole.text
-    for start in range(0, len(text) - 4, 3):
-        stop = text[start : start + 4]
-        answer = only(serve(speaking, [completion("water", max_tokens=30, stop=[stop], logit_bias=_no_broken_characters())]))
+    stops = [text[start : start + 4] for start in range(0, len(text) - 4, 3)]
+    answers = serve(speaking, [completion("water", stop=[stop], **body) for stop in stops])
+    for key, stop in enumerate(stops):
+        answer = answers[key, 0]
         assert answer.text == text[: text.index(stop)]
         assert answer.finish_reason is FinishReason.STOP
         assert answer.token_ids == whole.token_ids[: len(answer.token_ids)]
