@@ -33,14 +33,16 @@ def alone(index: int, tokens: int) -> list[int]:
     return continued_by_transformers(wide_model(), PROMPTS[index], tokens)
 
 
-@pytest.mark.parametrize("token_budget", [16, 17, 64, 1_024])
 @pytest.mark.parametrize("block_tokens", [1, 5, 16])
-def test_output_does_not_depend_on_chunk_and_block_size(token_budget, block_tokens):
-    """Prompts longer and shorter than a step, chunks that end within and on block borders."""
-    engine = engine_of(wide_model(), settings=EngineSettings(max_sequences=3, token_budget=token_budget, block_tokens=block_tokens))
-    answers = ids_of(engine, [completion(prompt, max_tokens=8) for prompt in PROMPTS[:5]])
-    assert answers == [alone(i, 8) for i in range(5)]
-    assert engine.stats().kv_blocks_used == 0
+def test_output_does_not_depend_on_chunk_and_block_size(block_tokens):
+    """Prompts longer and shorter than a step, chunks that end within and on block borders; nothing is found of what came before."""
+    engine = engine_of(wide_model(), settings=EngineSettings(max_sequences=3, token_budget=1_024, block_tokens=block_tokens))
+    for token_budget in (16, 17, 64, 1_024):
+        begin_anew(engine, tokens=token_budget, sequences=3)
+        answers = ids_of(engine, [completion(prompt, max_tokens=8) for prompt in PROMPTS[:5]], tenants=[str(token_budget)] * 5)
+        assert answers == [alone(i, 8) for i in range(5)]
+        assert engine.stats().kv_blocks_used == 0
+    assert engine.stats().prefix_hit_tokens_total == 0
 
 
 def test_sequences_of_very_different_length_decode_together(llama, monkeypatch):

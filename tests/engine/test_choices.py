@@ -24,16 +24,21 @@ def computed_tokens(engine, requests) -> int:
     return total
 
 
+@pytest.fixture(scope="module")
+def engines(llama):
+    """One that keeps prefixes, and one that does not."""
+    return [engine_of(llama, settings=SETTINGS.model_copy(update={"prefix_cache": prefix_cache})) for prefix_cache in (True, False)]
+
+
 @pytest.mark.parametrize("prompt_tokens", [1, 7, 8, 9, 16, 33, 40])
-def test_every_choice_is_what_it_is_alone(llama, prompt_tokens):
+def test_every_choice_is_what_it_is_alone(llama, engines, prompt_tokens):
     """Wherever the prompt ends within a block, greedily and drawn, whether or not prefixes are kept."""
     prompt = PROMPT[:prompt_tokens]
     greedy, drawn = completion(prompt, n=4, max_tokens=12), completion(prompt, n=3, max_tokens=12, temperature=1.3, seed=5)
     expected = continued_by_transformers(llama, prompt, 12)
     fresh = serve(engine_of(llama, settings=SETTINGS), [drawn])
-    for prefix_cache in (True, False):
-        engine = engine_of(llama, settings=SETTINGS.model_copy(update={"prefix_cache": prefix_cache}))
-        answers = serve(engine, [greedy, drawn])
+    for engine in engines:
+        answers = serve(engine, [greedy, drawn], tenants=[str(prompt_tokens)] * 2)
         assert all(answers[0, choice].token_ids == expected for choice in range(4))
         assert len({tuple(answers[1, choice].token_ids) for choice in range(3)}) == 3
         assert [fresh[0, choice].token_ids for choice in range(3)] == [answers[1, choice].token_ids for choice in range(3)]
