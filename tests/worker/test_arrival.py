@@ -31,12 +31,12 @@ def clocked(bench, monkeypatch, *, age_s: float):
     intake = worker.loop.intake
     monkeypatch.setattr(intake, "clock_s", lambda: clock["now_s"])
     worker.loop.step(time.monotonic())
-    clock["now_s"] = 1_000.5
     poll = intake.consumer.poll
 
     def watched(wait_s: float, most: int):
         records = poll(wait_s, most)
-        if records:
+        if records:  # not before: a poll that finds nothing yet would be the last one
+            clock["now_s"] = 1_000.5
             monkeypatch.setattr(intake, "wall_ms", lambda: records[0].timestamp_ms + int(age_s * 1000))
         return records
 
