@@ -1,5 +1,6 @@
 """The worker's loop: short verbs, one thread. Every other part is told the time."""
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ CALLERS_WAIT_S = 0.005
 """The same while somebody may send rows through the bulk door, which can't wake the wait for records."""
 SETTLE_WAIT_S = 0.002
 CLOSE_S = 5.0
+OBSERVE_S = 0.05
+"""How often gauges are brought up to date: nobody reads them at every step."""
 
 
 class Phase(StrEnum):
@@ -44,7 +47,7 @@ class Loop:
         beat_s: When the last step began; other threads read it.
         is_ready: Whether the group has once given this worker its partitions, or the knowledge that there are none; likewise. A later
             rebalance does not take it back: the worker goes on serving what it keeps.
-        readings: The engines' gauges by model, as of the last step; likewise.
+        readings: The engines' gauges by model, a moment ago at most; likewise.
     """
 
     intake: Intake
@@ -63,6 +66,7 @@ class Loop:
     is_ready: bool = False
     readings: Mapping[str, EngineStats] = field(default_factory=dict)
     _drain_until_s: float = 0.0
+    _observed_s: float = -math.inf
 
     def run(self, wants_stop: Callable[[], bool], wants_out: Callable[[], bool]) -> None:
         """Steps until it is told to stop and has drained.
@@ -97,7 +101,10 @@ class Loop:
         if self._only_waits_for_the_log():
             self.outbox.settle(now_s, SETTLE_WAIT_S)
         self.assignments.commit(now_s, at_once=not len(self.answers.requests) and self._is_idle())
-        self._observe()
+        self.is_ready = self.is_ready or self.assignments.is_settled()
+        if now_s - self._observed_s >= OBSERVE_S:
+            self._observed_s = now_s
+            self._observe()
 
     def close(self) -> None:
         """Hands off in order: let what was said land, commit, leave the group, let go of the log."""
@@ -164,7 +171,6 @@ class Loop:
         return any(engine.has_work() for engine in self.engines.values())
 
     def _observe(self) -> None:
-        self.is_ready = self.is_ready or self.assignments.is_settled()
         self.readings = {name: engine.stats() for name, engine in self.engines.items()}
         self.metrics.observe_engines(tuple(self.readings.values()))
         self.metrics.unacknowledged_bytes.set(self.outbox.unacknowledged_bytes)
