@@ -23,14 +23,6 @@ MOMENTS = [("info", "in"), ("list", "in"), ("open", "in"), ("read", "in"), ("lis
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
-    """Where results go."""
-    path = tmp_path / "place"
-    path.mkdir()
-    return path
-
-
-@pytest.fixture
 def home(bench: Bench, dataset: Path, place: Path) -> Home:
     """A job from one place in the store to another."""
     return bench.submit(dataset, f"s3://{place}", inputs=(f"s3://{dataset.parent}",), webhook="https://example.com/")
