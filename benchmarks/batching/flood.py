@@ -21,7 +21,7 @@ from schemas.events import End, Error
 TENANT, TOPIC, UNREAD = "flood", "flood.requests", "flood.unread"
 BURST, BURST_S = 20, 0.1
 """Requests of the flood that are sent together, and how often: a producer that sends much sends it in batches."""
-ALLOWED_PER_MINUTE = 60
+ALLOWED_PER_MINUTE = 6
 TOLD = {
     "PENSTOCK_KAFKA__REQUEST_TOPICS": json.dumps([{"topic": TOPIC, "tenant": TENANT}]),
     "PENSTOCK_RATE_LIMITS__TENANTS": json.dumps({TENANT: {"requests_per_minute": ALLOWED_PER_MINUTE}}),

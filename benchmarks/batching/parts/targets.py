@@ -1,5 +1,6 @@
 """Given nothing but a target: is it met, at what throughput, and does any fixed setting do better?"""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -67,7 +68,7 @@ def _head(baseline: Baseline, alone: Outcome) -> str:
 def _plot(model: str, ours: Sequence[Point], fixed: Sequence[Point]) -> str:
     everyone = [p.ttft_p95_ms for p in (*ours, *fixed)]
     x = Axis(label="p95 of the time to the first token of live requests, ms", low=min(everyone) / 1.3, high=max(everyone) * 1.3, is_log=True)
-    y = Axis(label="tokens per second, relative to flex alone", low=0.0, high=1.2)
+    y = Axis(label="tokens per second, relative to flex alone", low=0.0, high=math.ceil(2.1 * max(p.share for p in (*ours, *fixed))) / 2)
     by_latency = sorted(ours, key=lambda p: p.ttft_p95_ms)
     return chart(
         f"{model}: one policy and its targets, beside fixed settings",
