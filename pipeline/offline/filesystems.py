@@ -7,8 +7,7 @@ from typing import Any
 
 from pyarrow import fs
 
-from pipeline.offline.hub import SCHEME, open_hub
-
+HUB = "hf://"
 GOOGLE = ("gs://", "gcs://")
 GOOGLE_RETRY_S = 30
 """By itself its client goes on for a quarter of an hour; that of S3 gives up after some seconds, that of the hub within half a minute."""
@@ -23,7 +22,9 @@ def open_filesystem(uri: str) -> tuple[Any, str]:
         ImportError: What speaks to such a store is not installed.
         OSError: The store's client does not begin.
     """
-    if uri.startswith(SCHEME):
+    if uri.startswith(HUB):
+        from pipeline.offline.hub import open_hub  # noqa: PLC0415 -- brings an HTTP client, which no other address needs
+
         return open_hub(uri)
     if uri.startswith(GOOGLE) and f"{GOOGLE_RETRY}=" not in uri.partition("?")[2]:
         uri += f"{'&' if '?' in uri else '?'}{GOOGLE_RETRY}={GOOGLE_RETRY_S}"

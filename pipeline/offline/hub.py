@@ -14,7 +14,6 @@ from pyarrow import fs
 
 from pipeline.offline.reaching import first_line
 
-SCHEME = "hf://"
 PASSING = frozenset({408, 429})
 """Answers that another try may not get; so are all from 500 on."""
 
