@@ -104,9 +104,10 @@ class Adaptive:
     def fill(self, step: Step) -> Closed:
         """Fills a step."""
         self._pace.pass_time(step.now_s)
-        begun = _Begun(step.now_s, self._flex_s, is_alone=len(self._unseen) == 1 and not self._begun and not self._streams)
-        self._begun.update((sequence, begun) for sequence in self._unseen)
-        self._unseen.clear()
+        if self._unseen:
+            is_alone = len(self._unseen) == 1 and not self._begun and not self._streams
+            self._begun.update(dict.fromkeys(self._unseen, _Begun(step.now_s, self._flex_s, is_alone)))
+            self._unseen.clear()
         self._defer_lost(step)
         self._forecast = Forecast(self.model)
         filling = Filling(step, self._forecast)
