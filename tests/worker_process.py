@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -68,6 +69,12 @@ class WorkerProcess:
         """The samples of `/metrics` by name and labels, as they stand there."""
         text = urllib.request.urlopen(self.url + "/metrics", timeout=5).read().decode()
         return {name: float(value) for name, _, value in (line.rpartition(" ") for line in text.splitlines() if line and line[0] != "#")}
+
+    def peak_mib(self) -> float:
+        """The most memory that the process has had."""
+        found = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii"))
+        assert found is not None
+        return int(found[1]) / 1024
 
     def signal(self, number: int) -> None:
         """Sends a signal."""

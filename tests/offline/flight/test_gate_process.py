@@ -51,11 +51,6 @@ except (pa.ArrowException, flight.FlightError) as error:
 """
 
 
-def peak_mib(worker: WorkerProcess) -> float:
-    """The most memory that the process has had."""
-    return int(re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{worker.process.pid}/status").read_text())[1]) / 1024
-
-
 @pytest.mark.parametrize("script", [ROWS, ACTION], ids=["rows", "action"])
 def test_a_message_of_a_gigabyte_takes_no_memory_of_the_worker(tmp_path: Path, tls: dict[str, object], script: str):
     """Neither as a batch on the socket of this machine, nor from somebody on the network who has no token."""
@@ -67,9 +62,9 @@ def test_a_message_of_a_gigabyte_takes_no_memory_of_the_worker(tmp_path: Path, t
         door = json.loads(next(worker.data_dir.glob("worker-*.json")).read_text())["bulk"]
         command = [sys.executable, "-c", script, door]
         warm = subprocess.run([*command, str(MIB // 2), str(tls["certificate"])], capture_output=True, text=True, timeout=60, check=False)
-        before_mib = peak_mib(worker)
+        before_mib = worker.peak_mib()
         done = subprocess.run([*command, str(1024 * MIB), str(tls["certificate"])], capture_output=True, text=True, timeout=60, check=False)
         assert (warm.returncode, done.returncode) == (0, 0), warm.stderr + done.stderr
         assert re.search(r"a message has \d{10} bytes: send record batches of at most 1 MiB", done.stdout)
-        assert peak_mib(worker) - before_mib < GROWN_MIB
+        assert worker.peak_mib() - before_mib < GROWN_MIB
         assert "bulk_caller_refused" in worker.log()
