@@ -33,6 +33,7 @@ SHOWN = {
     "done_shards": "shards done",
     "failure": "failure",
     "waiting": "waiting for",
+    "untold": "untold because",
 }
 
 

@@ -143,7 +143,7 @@ class Driver:
             if is_mine and (home.is_over or home.failure is not None):
                 try:
                     self._tell(home)
-                except (StoreAway, JobRefused) as error:  # how it ended stands in its folder
+                except StoreAway as error:  # how it ended stands in its folder
                     log.warning("notice_waits", job=job, detail=str(error))
 
     def advance(self, job: str) -> None:

@@ -143,6 +143,16 @@ class Home:
             return self.notice_file.stat().st_mtime <= time.time()
         return False
 
+    @property
+    def untold(self) -> str | None:
+        """Why nobody outside hears of the job's end any more, if that was given up."""
+        return self._noted("untold")
+
+    def give_notice_up(self, reason: str) -> None:
+        """Owes nobody outside a word of the job's end, until it is submitted again."""
+        files.replace(self.path / "untold", reason.encode())
+        self.notice_file.unlink(missing_ok=True)
+
     def ask(self, halt: Halt) -> None:
         """Asks everybody to pause or to end the job, whether it is planned or not."""
         is_planned = self.folder.plan_file.exists()
@@ -163,10 +173,12 @@ class Home:
     def reopen(self) -> None:
         """Lets a job that failed, was paused or is over be looked at again, by everybody."""
         self.resume()
-        if self.submission.webhook is not None:
+        if self.submission.webhook is None:
+            self.notice_file.unlink(missing_ok=True)  # one that an earlier submission asked for
+        else:
             files.replace(self.notice_file, b"{}")
         self._recall()
-        for name in ("failure", "over", "waiting"):
+        for name in ("failure", "over", "waiting", "untold"):
             (self.path / name).unlink(missing_ok=True)
 
     def _noted(self, name: str) -> str | None:

@@ -53,7 +53,7 @@ class Counts:
 class Standing:
     """How a job stands. `counts` hold what is on its way as well; `planned_rows` is None before there is a plan.
 
-    `waiting` is what it waits for, if something is away that it needs.
+    `waiting` is what it waits for, if something is away that it needs; `untold` why its webhook was given up, if it was.
     """
 
     job: str
@@ -68,6 +68,7 @@ class Standing:
     counts: Counts = Counts()
     failure: str | None = None
     waiting: str | None = None
+    untold: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As verbs write it."""
@@ -105,6 +106,7 @@ class Tally:
             model=submission.spec.model.name,
             submitted_ms=submission.submitted_ms,
             failure=self._home.failure,
+            untold=self._home.untold,
         )
         self._plan = self._plan or self._home.folder.plan()
         counts = self._count()

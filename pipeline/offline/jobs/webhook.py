@@ -24,15 +24,17 @@ TOTAL_S = 30.0
 """However slowly the other side answers."""
 ANSWER_BYTES = 1_024
 URL_CHARACTERS = 2_048
+PASSING = frozenset({408, 425, 429})
+"""Refusals that another try may not meet; so are all answers from 500 on."""
 SECRET_PREFIX = "whsec_"  # noqa: S105 -- what secrets begin with
 
 
 class WebhookRefused(Exception):
-    """The address is none that a webhook may go to; the message says why."""
+    """It may not go there, or is not wanted there, however long one waits. The message says why, and of the address only the host."""
 
 
 class WebhookFailed(Exception):
-    """The other side did not take it; it may later."""
+    """The other side did not take it; it may later. The message says of the address only the host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +55,14 @@ def parse_target(url: str) -> Target:
     try:
         parts = urlsplit(url)
         port = parts.port or 443
+        (parts.hostname or "").encode("idna")  # as whoever resolves it does
     except ValueError:
         raise WebhookRefused("the webhook's address is not sound") from None
     if parts.scheme != "https" or not parts.hostname:
         raise WebhookRefused("a webhook goes to an https:// address")
     if parts.username is not None or parts.password is not None or parts.fragment or len(url) > URL_CHARACTERS:
         raise WebhookRefused("a webhook's address has no user, no password and no fragment, and no more than 2,048 characters")
-    if not url.isascii() or any(character <= " " for character in url):
+    if not url.isascii() or not url.isprintable() or " " in url:
         raise WebhookRefused("a webhook's address is plain ASCII")
     return Target(parts.hostname, port, (parts.path or "/") + (f"?{parts.query}" if parts.query else ""))
 
@@ -108,8 +111,8 @@ def post(url: str, message_id: str, payload: dict[str, Any], *, secret: str | No
     """Sends a webhook, and returns once the other side has taken it.
 
     Raises:
-        WebhookRefused: It may not go there.
-        WebhookFailed: It was not taken.
+        WebhookRefused: It may not go there, or was refused for good.
+        WebhookFailed: It was not taken this time.
     """
     target = parse_target(url)
     address = resolve(target, allows_private=allows_private)
@@ -136,8 +139,10 @@ def post(url: str, message_id: str, payload: dict[str, Any], *, secret: str | No
     finally:
         timer.cancel()
         connection.close()
-    if not 200 <= answer.status < 300:
-        raise WebhookFailed(f"{target.host} answered {answer.status}")
+    if 200 <= answer.status < 300:
+        return
+    is_final = 400 <= answer.status < 500 and answer.status not in PASSING
+    raise (WebhookRefused if is_final else WebhookFailed)(f"{target.host} answered {answer.status}")
 
 
 class _Pinned(HTTPSConnection):
