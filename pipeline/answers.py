@@ -21,6 +21,7 @@ from pipeline.first_tokens import FirstTokens
 from pipeline.quota.quotas import Quotas, Reservation
 from pipeline.refusals import Refusals
 from pipeline.response_cache import Recording, ResponseCache, Stored
+from pipeline.scheduling.sequence import Lane
 from pipeline.telemetry import Metrics
 from pipeline.transport.base import Partition, Record, TransportError
 from schemas.codec import Refusal
@@ -59,7 +60,7 @@ class Answers:
     _keys: Iterator[int] = field(default_factory=count)
     _talking: dict[RequestKey, InFlight] = field(default_factory=dict)
     """Those with tokens that no event has carried yet."""
-    _flushed_s: float = -math.inf
+    _flushed_s: dict[Lane, float] = field(default_factory=lambda: dict.fromkeys(Lane, -math.inf))
 
     def __post_init__(self) -> None:
         """Shares what it writes with."""
@@ -113,11 +114,10 @@ class Answers:
         """Sends the tokens that have waited long enough, live streams' first; longer while the log is behind."""
         depth = self.outbox.unacknowledged_bytes / self.max_unacknowledged_bytes
         rule = self.flush_rule.widened(1.0 + WIDENING * depth)
-        is_due = now_s - self._flushed_s >= rule.interval_s
-        if is_due:
-            self._flushed_s = now_s
+        due = [lane for lane, flushed_s in self._flushed_s.items() if now_s - flushed_s >= rule.interval_of(lane)]
+        self._flushed_s.update(dict.fromkeys(due, now_s))
         for inflight in sorted(self._talking.values(), key=attrgetter("lane")):
-            if inflight.answer.flush(is_due=is_due, max_tokens=rule.tokens):
+            if inflight.answer.flush(is_due=inflight.lane in due, max_tokens=rule.tokens):
                 del self._talking[inflight.key]
 
     def expire(self, now_s: float) -> None:

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from pipeline.delivery.outbox import Posted
 from pipeline.delivery.requests import InFlight
-from pipeline.scheduling.outbound import Outbound
 from pipeline.scheduling.sequence import Lane
+from pipeline.scheduling.transit import Transit
 from pipeline.telemetry import Metrics
 
 KEPT = 128
@@ -44,12 +44,12 @@ class FirstTokens:
 
     Args:
         metrics: Where every leg is counted.
-        outbound: Where the policy learns what comes after the engine.
+        transit: Where the policy learns what comes before the engine and after it.
     """
 
-    def __init__(self, metrics: Metrics, outbound: Outbound):
+    def __init__(self, metrics: Metrics, transit: Transit):
         self._metrics = metrics
-        self._outbound = outbound
+        self._transit = transit
         self._seen: dict[Lane, deque[FirstToken]] = {lane: deque(maxlen=KEPT) for lane in Lane}
 
     def landed(self, inflight: InFlight, posted: Posted) -> None:
@@ -63,13 +63,15 @@ class FirstTokens:
         for leg, seconds in zip(Leg, legs, strict=True):
             self._metrics.first_token_leg.labels(leg.value, inflight.lane.name.lower()).observe(seconds)
         if inflight.lane is not Lane.FLEX:
-            self._outbound.observe(acknowledged_s - first_s)
+            self._transit.observe_inbound(arrival.log_s, arrival.unwatched_s)
+            self._transit.observe_outbound(acknowledged_s - first_s)
 
     def report(self, now_s: float) -> Json:
         """Tells each lane's last first tokens one by one and in quantiles, and what the policy takes off its target."""
         seen = {lane.name.lower(): tuple(tokens.copy()) for lane, tokens in self._seen.items()}  # copied in one piece: others append
         return {
-            "outbound_median_ms": _milliseconds(self._outbound.median_s),
+            "inbound_median_ms": _milliseconds(self._transit.inbound_s),
+            "outbound_median_ms": _milliseconds(self._transit.outbound_s),
             "lanes": {lane: _lane(tokens, now_s) for lane, tokens in seen.items()},
         }
 

@@ -17,6 +17,7 @@ from pipeline.delivery.requests import Arrival
 from pipeline.delivery.routes import Route
 from pipeline.engine.base import Engine, Job
 from pipeline.response_cache import Stored, cache_key
+from pipeline.scheduling.transit import Transit
 from pipeline.telemetry import Metrics
 from pipeline.transport.base import Consumer, Record
 from schemas.codec import Limits, Refusal, decode_requests
@@ -48,6 +49,7 @@ class Intake:
     engines: Mapping[str, Engine]
     limits: Limits
     metrics: Metrics
+    transit: Transit
     clock_s: Callable[[], float] = time.monotonic
     wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
     is_open: bool = True
@@ -66,14 +68,16 @@ class Intake:
         """Takes what has arrived, waiting up to `wait_s` for it. Polls also when nothing may be taken, since the group wants to see it."""
         self.admission.overload.survey(self.engines.values())
         self.assignments.hold(everything=not self._has_room(), besides={record.partition for record, _, _ in self._aside})
+        looked_s = self.clock_s()
         records = self.consumer.poll(min(wait_s, REFUSING_S) if self._aside else wait_s, POLL_RECORDS)
         polled_s, polled_ms = self.clock_s(), self.wall_ms()
-        longest_s = 0.0 if self._polled_s is None else polled_s - self._polled_s
+        before_s = looked_s if self._polled_s is None else self._polled_s
+        longest_s = polled_s - before_s
         for record in records:
             if self.assignments.owns(record.partition):
                 log_s = max((polled_ms - record.timestamp_ms) / 1000, 0.0)
-                arrived_s = polled_s - min(log_s, longest_s)  # by a foreign clock, so within what is possible here
-                self._take_or_set_aside(record, Arrival(arrived_s, polled_s, log_s))
+                waited_s = min(max(log_s - self.transit.inbound_s, 0.0), longest_s)  # by a foreign clock, so within what is possible here
+                self._take_or_set_aside(record, Arrival(polled_s - waited_s, polled_s, log_s, looked_s - before_s))
         self._polled_s = polled_s
         self._decide()
         if self._has_room():

@@ -21,7 +21,7 @@ from pipeline.logs import configure_logging
 from pipeline.loop import Loop
 from pipeline.offline.flight.lobby import Lobby
 from pipeline.offline.flight.opening import OpenDoor, open_door, welcome
-from pipeline.scheduling.outbound import Outbound
+from pipeline.scheduling.transit import Transit
 from pipeline.settings import BadConfiguration, Settings
 from pipeline.telemetry import Metrics
 from pipeline.transport import topics
@@ -81,7 +81,7 @@ class Worker:
         self._lifecycle = lifecycle
         self._metrics = Metrics()
         self._lobby = Lobby(settings.bulk.exchanges)
-        self._outbound = Outbound()
+        self._transit = Transit()
         self.is_held_up = False
         self._loop: Loop | None = None
 
@@ -100,7 +100,7 @@ class Worker:
             if door is not None and not is_bounded():
                 log.warning("bulk_door_unbounded", detail="Arrow's memory has no bound here: a caller's compressed rows may take all there is")
             write_card(card, url, None if door is None else door.uri)
-            engines = load_engines(self._settings, self._outbound)
+            engines = load_engines(self._settings, self._transit)
             transport = open_transport(self._settings, producers_apart=True)
             try:
                 self._serve(transport, engines)
@@ -116,7 +116,7 @@ class Worker:
 
     def _serve(self, transport: Transport, engines: Mapping[str, Engine]) -> None:
         reach(transport, self._settings)
-        loop = self._loop = build_loop(self._settings, transport, engines, self._metrics, self._lobby, self._outbound)
+        loop = self._loop = build_loop(self._settings, transport, engines, self._metrics, self._lobby, self._transit)
         self._lobby.open(welcome(self._settings, engines, depth=2 * bulk_rows(self._settings)))
         log.info("started", models=sorted(engines), transport=self._settings.transport.value, group=self._settings.kafka.group_id)
         self._lifecycle.state = State.RUNNING
@@ -144,12 +144,12 @@ class Worker:
         return report({}, {}, 0.0) if loop is None else report(loop.engines, loop.readings, time.monotonic(), loop.answers.first_tokens)
 
 
-def load_engines(settings: Settings, outbound: Outbound | None = None) -> dict[str, Engine]:
+def load_engines(settings: Settings, transit: Transit | None = None) -> dict[str, Engine]:
     """Loads and warms every model, within one plan of the memory; without any in the settings, the one that ships.
 
     Args:
         settings: Which models, and how.
-        outbound: How long first tokens take after the engine, where somebody observes that.
+        transit: How long live requests take to the engine and from it, where somebody observes that.
 
     Raises:
         LoadError: A model can't be served, or they don't fit together.
@@ -159,7 +159,7 @@ def load_engines(settings: Settings, outbound: Outbound | None = None) -> dict[s
     parts = engine_settings(models, settings)
     for model in models:
         started_s = time.monotonic()
-        engine = engines[model.name] = open_engine(model, settings, parts[model.name], outbound)
+        engine = engines[model.name] = open_engine(model, settings, parts[model.name], transit)
         engine.warm_up()
         log.info("model_ready", model=model.name, seconds=round(time.monotonic() - started_s, 1))
     return engines

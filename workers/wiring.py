@@ -27,13 +27,13 @@ from pipeline.overload import Bounds, Overload
 from pipeline.quota.opening import open_limiter
 from pipeline.quota.quotas import Quotas
 from pipeline.response_cache import ResponseCache
-from pipeline.scheduling.outbound import Outbound
-from pipeline.settings import MIB, ResponseCacheSettings, Settings
+from pipeline.scheduling.transit import Transit
+from pipeline.settings import MIB, ResponseCacheSettings, Settings, StreamSettings
 from pipeline.telemetry import Metrics
 from pipeline.transport.base import Consumer, Partition, Transport
 
 
-def build_loop(settings: Settings, transport: Transport, engines: Mapping[str, Engine], metrics: Metrics, lobby: Lobby, outbound: Outbound) -> Loop:
+def build_loop(settings: Settings, transport: Transport, engines: Mapping[str, Engine], metrics: Metrics, lobby: Lobby, transit: Transit) -> Loop:
     """Puts the parts together and connects them."""
     routes = Routes.of(settings)
     outbox = Outbox(transport.producer)
@@ -43,7 +43,7 @@ def build_loop(settings: Settings, transport: Transport, engines: Mapping[str, E
     consumer = transport.consumer(settings.kafka.group_id, routes.request_topics)
     assignments = _assignments(settings, consumer, outbox)
     quotas = Quotas(open_limiter(settings.rate_limits, settings.kafka.topic_prefix, metrics), metrics)
-    first_tokens = FirstTokens(metrics, outbound)
+    first_tokens = FirstTokens(metrics, transit)
     answers = _answers(settings, routes, outbox, assignments, quotas, first_tokens, metrics)
     admission = Admission(answers=answers, cancels=cancels, overload=_overload(settings), quotas=quotas, metrics=metrics)
     return Loop(
@@ -56,6 +56,7 @@ def build_loop(settings: Settings, transport: Transport, engines: Mapping[str, E
             engines=engines,
             limits=settings.limits.records,
             metrics=metrics,
+            transit=transit,
         ),
         admission=admission,
         answers=answers,
@@ -96,10 +97,18 @@ def _answers(
         quotas=quotas,
         metrics=metrics,
         first_tokens=first_tokens,
-        flush_rule=FlushRule(interval_s=settings.stream.flush_interval_ms / 1000, tokens=settings.stream.flush_tokens),
+        flush_rule=_flush_rule(settings.stream),
         max_unacknowledged_bytes=settings.stream.max_unacknowledged_mib * MIB,
         attempts=settings.engine.attempts,
         cache=_cache(settings.response_cache),
+    )
+
+
+def _flush_rule(settings: StreamSettings) -> FlushRule:
+    return FlushRule(
+        interval_s=settings.flush_interval_ms / 1_000,
+        flex_interval_s=settings.flex_flush_interval_ms / 1_000,
+        tokens=settings.flush_tokens,
     )
 
 

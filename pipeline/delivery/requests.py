@@ -32,11 +32,13 @@ class Arrival:
         arrived_s: When it came into the reach of this worker: perhaps in the middle of the step before.
         polled_s: When a poll brought it.
         log_s: How long before that it was written, by the log's clock.
+        unwatched_s: How long nobody had looked for records before that poll.
     """
 
     arrived_s: float
     polled_s: float
     log_s: float
+    unwatched_s: float
 
 
 @dataclass(slots=True, kw_only=True)

@@ -11,10 +11,10 @@ import structlog
 
 from pipeline.engine.base import ModelInfo
 from pipeline.scheduling.adaptive import NO_TARGETS, Adaptive
-from pipeline.scheduling.outbound import Outbound
 from pipeline.scheduling.pace import Targets
 from pipeline.scheduling.policy import Policy
 from pipeline.scheduling.step_model import StepModel
+from pipeline.scheduling.transit import Transit
 
 log = structlog.get_logger(__name__)
 
@@ -70,14 +70,14 @@ class Planning:
         targets: What live requests want.
         weights: Tenants' shares of a lane under contention, by name; 1 where one is not named.
         folder: Where step times are kept; None keeps none.
-        outbound: How long first tokens take after the engine; somebody else's to observe.
+        transit: How long live requests take to the engine and from it; somebody else's to observe.
         policy: Plans instead of the adaptive policy; nothing of it is kept.
     """
 
     targets: Targets = NO_TARGETS
     weights: Mapping[str, float] = field(default_factory=dict)
     folder: Path | None = None
-    outbound: Outbound = field(default_factory=Outbound)
+    transit: Transit = field(default_factory=Transit)
     policy: Policy | None = None
 
     def open(self, info: ModelInfo, threads: int) -> tuple[Policy, Learned]:
@@ -86,7 +86,7 @@ class Planning:
             return self.policy, Learned(StepModel(), None)
         path = None if self.folder is None else self.folder / f"{_identity(info, threads)}.json"
         model = read_model(path)
-        return Adaptive(model, self.targets, weights=self.weights, outbound=self.outbound), Learned(model, path)
+        return Adaptive(model, self.targets, weights=self.weights, transit=self.transit), Learned(model, path)
 
 
 def _identity(info: ModelInfo, threads: int) -> str:

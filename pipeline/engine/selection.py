@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from pipeline.engine.base import Engine
 from pipeline.engine.fake import FakeEngine
 from pipeline.engine.planning import Planning
-from pipeline.scheduling.outbound import Outbound
 from pipeline.scheduling.pace import Targets
+from pipeline.scheduling.transit import Transit
 from pipeline.settings import EngineKind, EngineSettings, ModelSettings, Settings
 
 
@@ -32,14 +32,14 @@ def engine_settings(models: Sequence[ModelSettings], settings: Settings) -> Mapp
     }
 
 
-def open_engine(model: ModelSettings, settings: Settings, engine: EngineSettings, outbound: Outbound | None = None) -> Engine:
+def open_engine(model: ModelSettings, settings: Settings, engine: EngineSettings, transit: Transit | None = None) -> Engine:
     """Makes the engine that the settings name. Each kind's libraries are imported only where it is used.
 
     Args:
         model: What to serve.
         settings: Device, targets, and where what is learned is kept.
         engine: This model's part of the machine.
-        outbound: How long first tokens take after the engine, where somebody observes that.
+        transit: How long live requests take to the engine and from it, where somebody observes that.
 
     Raises:
         LoadError: The model cannot be served; the message says why and what to do.
@@ -48,7 +48,7 @@ def open_engine(model: ModelSettings, settings: Settings, engine: EngineSettings
         case EngineKind.TRANSFORMERS:
             from pipeline.engine.loading import load  # noqa: PLC0415 -- seconds
 
-            return load(model, engine, device=settings.device, dtype=settings.dtype, planning=_planning(settings, outbound or Outbound()))
+            return load(model, engine, device=settings.device, dtype=settings.dtype, planning=_planning(settings, transit or Transit()))
         case EngineKind.OPENAI:
             from pipeline.engine.remote.loading import load_remote  # noqa: PLC0415 -- an HTTP client
 
@@ -57,10 +57,10 @@ def open_engine(model: ModelSettings, settings: Settings, engine: EngineSettings
             return _fake(model.name, engine)
 
 
-def _planning(settings: Settings, outbound: Outbound) -> Planning:
+def _planning(settings: Settings, transit: Transit) -> Planning:
     targets = Targets(ttft_s=_seconds(settings.targets.ttft_ms), tpot_s=_seconds(settings.targets.tpot_ms))
     weights = {name: tenant.weight for name, tenant in settings.tenants.items()}
-    return Planning(targets=targets, weights=weights, folder=settings.data_dir / "step-times", outbound=outbound)
+    return Planning(targets=targets, weights=weights, folder=settings.data_dir / "step-times", transit=transit)
 
 
 def _seconds(milliseconds: float | None) -> float | None:

@@ -10,12 +10,12 @@ from pipeline.scheduling.explanation import Closed
 from pipeline.scheduling.filling import LEAST_CHUNK_TOKENS, Filling
 from pipeline.scheduling.forecast import Forecast
 from pipeline.scheduling.lengths import Lengths
-from pipeline.scheduling.outbound import Outbound
 from pipeline.scheduling.pace import Pace, Targets
 from pipeline.scheduling.patience import PATIENCE_S, Patience
 from pipeline.scheduling.sequence import Lane, Sequence, State
 from pipeline.scheduling.step import Step
 from pipeline.scheduling.step_model import StepModel
+from pipeline.scheduling.transit import Transit
 from pipeline.scheduling.turns import Turns
 from pipeline.scheduling.waiting import NO_WEIGHTS
 
@@ -56,7 +56,7 @@ class Adaptive:
         targets: What live requests want.
         weights: Tenants' shares of a lane under contention; 1 where one is not named.
         patience_s: How long a lane may be passed over.
-        outbound: How long first tokens take after the engine, where somebody observes that.
+        transit: How long live requests take to the engine and from it, where somebody observes that.
     """
 
     def __init__(
@@ -66,13 +66,13 @@ class Adaptive:
         *,
         weights: Mapping[str, float] = NO_WEIGHTS,
         patience_s: float = PATIENCE_S,
-        outbound: Outbound | None = None,
+        transit: Transit | None = None,
     ):
         self.model = model
         self.weights = weights
         self.flex_share = FLEX_SHARE
         self._targets = targets
-        self._pace = Pace(targets, Outbound() if outbound is None else outbound)
+        self._pace = Pace(targets, Transit() if transit is None else transit)
         self._patience = Patience(patience_s)
         self._turns = Turns(model)
         self._lengths = Lengths()

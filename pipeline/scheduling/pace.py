@@ -13,8 +13,8 @@ Who would be late on an engine of his own is nobody's reason to hold back: his w
 them, beyond what may be chance among so few as were seen, the fewer others may be late, down to `LEAST_MISSES`; so an overload of
 live work costs flex work its place, and not its life.
 
-The target is about when the first token is in the log. So what it takes to get there from the engine, as observed, is taken off before
-anything is planned.
+The target is about records in the log: from the request's own until the first token's. So what it takes to get from there to the engine
+and back, as observed, is taken off before anything is planned.
 
 What the calculation misses is trimmed: where the observed p95 breaks a target on account of flex work, what flex work may fill falls
 by a third; it recovers in a second. Live work is never trimmed: held back, it would be later still.
@@ -23,8 +23,8 @@ by a third; it recovers in a second. Live work is never trimmed: held back, it w
 import math
 from dataclasses import dataclass
 
-from pipeline.scheduling.outbound import Outbound
 from pipeline.scheduling.quantiles import Window
+from pipeline.scheduling.transit import Transit
 
 AIM = 0.92
 """The part of a target that is planned for; the rest is for what happens outside of a step."""
@@ -40,8 +40,8 @@ JUDGED = 64
 """Live requests that the observed p95 is taken of."""
 POINTS = 50
 """Quantiles that stand for what was observed."""
-MOST_OUTBOUND = 0.5
-"""The most of a target that is left to the way out: a log that takes longer makes it missed whatever flex work gives up."""
+MOST_TRANSIT = 0.5
+"""The most of a target that is left to the ways in and out: a log that takes longer makes it missed whatever flex work gives up."""
 TRIM, LEAST_TRIM, RECOVERY_S = 0.7, 0.1, 1.0
 
 
@@ -56,9 +56,9 @@ class Targets:
 class Pace:
     """Turns targets and what was observed into the longest time that a step may take."""
 
-    def __init__(self, targets: Targets, outbound: Outbound):
+    def __init__(self, targets: Targets, transit: Transit):
         self._targets = targets
-        self._outbound = outbound
+        self._transit = transit
         self._needs, self._alone_needs = Window(OBSERVED), Window(OBSERVED)
         self._first_tokens = Window(JUDGED)
         self._streams = Window(JUDGED)
@@ -80,9 +80,9 @@ class Pace:
 
     @property
     def _ttft_s(self) -> float | None:
-        """What the target leaves until the first token is out of the engine."""
+        """What the target leaves from the time a request can be fetched until the first token is out of the engine."""
         target_s = self._targets.ttft_s
-        return None if target_s is None else target_s - min(self._outbound.median_s, target_s * MOST_OUTBOUND)
+        return None if target_s is None else target_s - min(self._transit.total_s, target_s * MOST_TRANSIT)
 
     @property
     def stream_limit_s(self) -> float:

@@ -9,6 +9,7 @@ class StreamSettings(Group):
     """How output tokens become events."""
 
     flush_interval_ms: int = Field(default=50, ge=0, le=10_000, description="longest wait of a token for its event, after the first")
+    flex_flush_interval_ms: int = Field(default=250, ge=0, le=10_000, description="the same for flex work, which nobody reads along")
     flush_tokens: int = Field(default=32, ge=1, le=4_096, description="tokens that are sent without waiting longer")
     max_unacknowledged_mib: int = Field(default=32, ge=1, le=4_096, description="above it decoding and intake pause")
 

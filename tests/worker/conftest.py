@@ -11,7 +11,7 @@ from pipeline.delivery.fence import Fence
 from pipeline.engine.fake import FakeEngine
 from pipeline.loop import Loop
 from pipeline.offline.flight.lobby import Lobby
-from pipeline.scheduling.outbound import Outbound
+from pipeline.scheduling.transit import Transit
 from pipeline.settings import Settings, load
 from pipeline.telemetry import Metrics
 from pipeline.transport import topics
@@ -34,7 +34,7 @@ class Bench:
         self.producer = self.transport.producer()
         self.metrics = Metrics()
         self.lobby = Lobby(settings.bulk.exchanges)
-        self.loop: Loop = build_loop(settings, self.transport, {engine.info.name: engine}, self.metrics, self.lobby, Outbound())
+        self.loop: Loop = build_loop(settings, self.transport, {engine.info.name: engine}, self.metrics, self.lobby, Transit())
         names = (settings.topics.chunks, settings.topics.results, settings.topics.dlq)
         partitions = frozenset(Partition(name, number) for name in names for number in range(self.producer.partitions(name)))
         self.reader = self.transport.reader(partitions)

@@ -23,12 +23,13 @@ class Listening(FakeEngine):
         super().add(key, job, lane, now_s)
 
 
-def clocked(bench, monkeypatch, *, age_s: float):
+def clocked(bench, monkeypatch, *, age_s: float, inbound_s: float = 0.0):
     """A worker 100 s after its start, at whose last poll, half a second ago, nothing had arrived; by its clock records are `age_s` old."""
     worker = bench(Listening())
     worker.run_until(lambda: worker.loop.is_ready)
     clock = {"now_s": 1_000.0}
     intake = worker.loop.intake
+    intake.transit.observe_inbound(inbound_s, 0.0)
     monkeypatch.setattr(intake, "clock_s", lambda: clock["now_s"])
     worker.loop.step(time.monotonic())
     poll = intake.consumer.poll
@@ -51,6 +52,12 @@ def test_a_request_arrived_while_the_step_before_ran(bench, monkeypatch, age_s, 
     """It counts from its record's time; a foreign clock that is wrong, or a record that was held back, cannot move it before the last poll."""
     engine = clocked(bench, monkeypatch, age_s=age_s)
     assert engine.arrived_s[0] == pytest.approx(arrived_s, abs=1e-3)
+
+
+def test_what_records_take_on_their_way_is_no_waiting(bench, monkeypatch):
+    """Of the time since it was written, the request waited here for what is left of it."""
+    engine = clocked(bench, monkeypatch, age_s=0.2, inbound_s=0.05)
+    assert engine.arrived_s[0] == pytest.approx(1_000.35, abs=1e-3)
 
 
 def test_the_engine_knows_the_deadline(bench, monkeypatch):

@@ -64,12 +64,13 @@ def test_live_streams_speak_before_flex_work(bench, monkeypatch):
 
 
 def test_every_leg_is_told_by_lane(bench):
-    """In the report and in the metrics; what comes after the engine is told to the policy for live requests alone."""
+    """In the report and in the metrics; what comes before and after the engine is told to the policy for live requests alone."""
     worker = bench()
     worker.publish("f", prompt="x", service_tier="flex", max_tokens=5)
     worker.run_until(lambda: worker.closing("f") is not None and not worker.loop.outbox.unacknowledged_records)
     first_tokens = worker.loop.answers.first_tokens
-    assert first_tokens.report(time.monotonic())["outbound_median_ms"] == 0.0
+    before = first_tokens.report(time.monotonic())
+    assert before["inbound_median_ms"] == before["outbound_median_ms"] == 0.0
     worker.publish("d", prompt="x", max_tokens=5)
     worker.publish("r", prompt="x", max_tokens=5, stream=False)
     worker.run_until(lambda: worker.closing("d") is not None and "r" in worker.results() and not worker.loop.outbox.unacknowledged_records)
@@ -82,5 +83,6 @@ def test_every_leg_is_told_by_lane(bench):
         assert min(one["legs_ms"]) >= 0.0
         counted = [worker.metrics.registry.get_sample_value("penstock_first_token_leg_seconds_count", {"leg": leg, "lane": lane}) for leg in Leg]
         assert counted == [1.0] * len(Leg)
-    attempt_ms, produce_ms = report["lanes"]["default"]["last"][0]["legs_ms"][-2:]
+    log_ms, *_, attempt_ms, produce_ms = report["lanes"]["default"]["last"][0]["legs_ms"]
+    assert 0.0 <= report["inbound_median_ms"] <= log_ms
     assert report["outbound_median_ms"] == pytest.approx(attempt_ms + produce_ms, abs=0.2)

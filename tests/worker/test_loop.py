@@ -75,6 +75,18 @@ def test_the_first_token_goes_out_at_once_and_the_rest_in_groups(bench):
     assert len(sizes) <= 6
 
 
+def test_tokens_of_flex_work_leave_less_often(bench):
+    """The first one at once too; then a stream that nobody reads along has few events where one that is read has many."""
+    worker = bench(stream={"flush_interval_ms": 0, "flex_flush_interval_ms": 10_000, "flush_tokens": 50})
+    for tier in ("default", "flex"):
+        worker.publish(tier, prompt="x", max_tokens=201, ignore_eos=True, service_tier=tier)
+    worker.run_until_closed("default", "flex")
+    live, flex = ([len(event.token_ids) for event in worker.accepted(tier) if isinstance(event, Chunk)] for tier in ("default", "flex"))
+    assert sum(live) == sum(flex) == 201
+    assert len(live) > 3 * len(flex)
+    assert flex[0] < max(flex) == 50
+
+
 def test_choices_share_one_sequence_of_events(bench):
     """With `n` of 3, seq and token_offset run over the whole request, each choice is complete, one end names three reasons."""
     worker = bench()
