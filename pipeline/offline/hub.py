@@ -17,9 +17,21 @@ from pipeline.offline.reaching import first_line
 PASSING = frozenset({408, 429})
 """Answers that another try may not get; so are all from 500 on."""
 
-_client = importlib.import_module(HfHubHTTPError.__bases__[0].__module__.partition(".")[0])  # it has had several
-TransportError: type[Exception] = _client.TransportError
-ClientError: type[Exception] = _client.HTTPError
+CLIENTS = ("httpx2", "httpx")
+"""HTTP clients of the library's versions, which call their errors alike."""
+
+
+def errors_of_clients(kind: str) -> tuple[type[Exception], ...]:
+    """The errors of that name, of every client that is installed."""
+    found: list[type[Exception]] = []
+    for client in CLIENTS:
+        with suppress(ModuleNotFoundError):
+            found.append(getattr(importlib.import_module(client), kind))
+    return tuple(found)
+
+
+TRANSPORT_ERRORS = errors_of_clients("TransportError")
+FAULTS: tuple[type[Exception], ...] = (*errors_of_clients("HTTPError"), ValueError, NotImplementedError)
 
 
 def open_hub(uri: str) -> tuple[Any, str]:
@@ -111,7 +123,7 @@ def _told() -> Iterator[None]:
     except HfHubHTTPError as error:
         status = error.response.status_code
         raise (ConnectionError if status in PASSING or status >= 500 else OSError)(first_line(error)) from None
-    except TransportError as error:
+    except TRANSPORT_ERRORS as error:
         raise ConnectionError(first_line(error)) from None
-    except (ClientError, ValueError, NotImplementedError) as error:
+    except FAULTS as error:
         raise OSError(first_line(error)) from None

@@ -1,19 +1,21 @@
 """How long the clients of stores try by themselves, and what is made of the hub's errors."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import httpx2
 import pyarrow as pa
 import pytest
 from huggingface_hub import HfFileSystem, constants
 from pyarrow import fs, parquet
 
 from pipeline.offline.filesystems import GOOGLE_RETRY_S, open_filesystem
-from pipeline.offline.hub import ClientError, Hub, HubFile, TransportError
+from pipeline.offline.hub import CLIENTS, Hub, HubFile, errors_of_clients
 from pipeline.offline.inputs import expand
 from pipeline.offline.refusals import JobRefused, StoreAway
 
@@ -107,7 +109,19 @@ def test_files_of_the_hub_are_listed_written_and_read():
         memory.rm("/hub", recursive=True)
 
 
-@pytest.mark.parametrize(("error", "raised"), [(TransportError("reset"), ConnectionError), (ClientError("too many redirects"), OSError)])
+def test_the_errors_of_every_client_that_is_installed_are_known(monkeypatch: pytest.MonkeyPatch):
+    """Whichever the library's version brings; those of one that is not there are not missed."""
+    theirs, ours = ModuleType("theirs"), ModuleType("ours")
+    theirs.TransportError, ours.TransportError = type("Theirs", (Exception,), {}), type("Ours", (Exception,), {})
+    for client, module in zip(CLIENTS, (theirs, ours), strict=True):
+        monkeypatch.setitem(sys.modules, client, module)
+    assert errors_of_clients("TransportError") == (theirs.TransportError, ours.TransportError)
+    for client in CLIENTS:
+        monkeypatch.setitem(sys.modules, client, None)  # as one that is not installed
+        assert errors_of_clients("TransportError") == ((ours.TransportError,) if client == CLIENTS[0] else ())
+
+
+@pytest.mark.parametrize(("error", "raised"), [(httpx2.TransportError("reset"), ConnectionError), (httpx2.HTTPError("too many redirects"), OSError)])
 @pytest.mark.parametrize("verb", ["read", "seek", "write", "flush", "close"])
 def test_a_connection_that_breaks_within_a_file_is_an_outage(verb: str, error: Exception, raised: type[Exception]):
     """Other errors of the client are faults, and errors of files as well."""
