@@ -1,16 +1,15 @@
 """Jobs whose inputs or whose place for results are away: they wait and say for what, from the plan on; faults end them at once."""
 
 import json
-import os
-import time
 from pathlib import Path
 
 import pytest
 
-from pipeline.offline.jobs.errands import GRACE_S, Errand, Kind, make_board
+from pipeline.offline.jobs.errands import Errand, Kind
 from pipeline.offline.jobs.registry import Home
 from pipeline.offline.jobs.tally import Phase, Tally
 from pipeline.offline.scoring import Halt
+from tests.jobs.calls import call_again
 from tests.jobs.conftest import Bench, Command
 from tests.jobs.test_verbs import config, rows
 from tests.offline.conftest import ROWS, outcome
@@ -26,15 +25,6 @@ MOMENTS = [("info", "in"), ("list", "in"), ("open", "in"), ("read", "in"), ("lis
 def home(bench: Bench, dataset: Path, place: Path) -> Home:
     """A job from one place in the store to another."""
     return bench.submit(dataset, f"s3://{place}", inputs=(f"s3://{dataset.parent}",), webhook="https://example.com/")
-
-
-def call_again(bench: Bench, home: Home) -> list[Errand]:
-    """Reconciles when it is time to; returns what was called."""
-    past_s = time.time() - GRACE_S - 1
-    for path in make_board(home.errands).folder.glob("*.called"):
-        os.utime(path, (past_s, past_s))
-    bench.driver.reconcile()
-    return list(bench.calls.made)
 
 
 @pytest.mark.parametrize(("verb", "part"), MOMENTS)

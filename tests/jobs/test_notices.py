@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from pipeline.offline.jobs.errands import GRACE_S, Errand, Kind, make_board
+from pipeline.offline.jobs.errands import Errand, Kind
 from pipeline.offline.jobs.notices import ATTEMPTS, FIRST_S, tell
 from pipeline.offline.jobs.registry import Home
 from pipeline.offline.jobs.tally import Tally
 from pipeline.settings import JobsSettings
+from tests.jobs.calls import call_again
 from tests.jobs.conftest import Bench, Command
 from tests.jobs.ear import Ear, certificate, ear
 from tests.jobs.test_verbs import config
@@ -33,15 +34,6 @@ def home(bench: Bench, ear: Ear, dataset: Path, out: Path) -> Home:
 def make_due(home: Home) -> None:
     """Lets the time of the next attempt come."""
     os.utime(home.notice_file, (0, 0))
-
-
-def called_again(bench: Bench, home: Home) -> list[Errand]:
-    """What reconciling calls out once every call is old."""
-    for path in make_board(home.errands).folder.glob("*.called"):
-        os.utime(path, (time.time() - GRACE_S - 1, time.time() - GRACE_S - 1))
-    bench.calls.made.clear()
-    bench.driver.reconcile()
-    return list(bench.calls.made)
 
 
 def test_a_webhook_that_is_not_taken_is_sent_again_later_and_at_last_settled(ear: Ear, home: Home):
@@ -69,10 +61,10 @@ def test_a_refusal_that_waiting_does_not_mend_ends_the_errand(bench: Bench, ear:
     """One attempt and one warning that holds nothing of the address but its host; the job keeps the reason and calls nobody any more."""
     ear.status = status
     bench.driver._tell = lambda of: tell(of, PRIVATE)
-    assert called_again(bench, home) == [Errand(Kind.NOTIFY, home.id)]
+    assert call_again(bench, home) == [Errand(Kind.NOTIFY, home.id)]
     with capture_logs() as lines:
         bench.answer_all()
-        assert called_again(bench, home) == []
+        assert call_again(bench, home) == []
         bench.driver.notify(home.id)
     assert len(ear.heard) == 1
     assert [line for line in lines if line["log_level"] != "info"] == [
@@ -108,9 +100,9 @@ def test_a_job_whose_folder_cannot_be_read_ends_the_errand(bench: Bench, ear: Ea
     """What there would be to tell cannot be known, and waiting changes nothing about it."""
     bench.driver._tell = lambda of: tell(of, PRIVATE)
     home.folder.plan_file.mkdir(parents=True)  # reading it fails, for the superuser too
-    assert called_again(bench, home) == [Errand(Kind.NOTIFY, home.id)]
+    assert call_again(bench, home) == [Errand(Kind.NOTIFY, home.id)]
     bench.answer_all()
-    assert called_again(bench, home) == []
+    assert call_again(bench, home) == []
     assert ear.heard == []
     assert "cannot be reached" in (home.untold or "")
 
@@ -137,7 +129,7 @@ def test_who_submits_again_without_an_address_is_owed_nothing(bench: Bench, home
     """Nobody is called for a notice that has nowhere to go."""
     bench.submit(dataset, out)
     home.fail("the input is gone")
-    assert called_again(bench, home) == []
+    assert call_again(bench, home) == []
 
 
 def test_a_job_shows_that_its_webhook_was_given_up(command: Command, config: Path, ear: Ear, home: Home):

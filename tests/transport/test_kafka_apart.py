@@ -24,11 +24,11 @@ from schemas.record import Encoded
 from tests.broker import ExternalBroker, KafkaBroker, PrivateBrokers
 from tests.transport.actors import PATIENCE_S, Member, until
 from tests.transport.conftest import send
+from tests.transport.connecting import NOBODY
 
 pytestmark = pytest.mark.integration
 
 Broker = KafkaBroker | ExternalBroker
-NOBODY = "127.0.0.1:9"  # the discard port: nothing listens there
 
 
 @contextmanager

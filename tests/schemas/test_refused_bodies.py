@@ -1,48 +1,13 @@
-import json
-from typing import Any
+"""A fault in a request's body is answered by the name of its field."""
 
 import pytest
 
-from schemas.codec import Limits, Refusal, decode_requests
+from schemas.codec import Refusal, decode_requests
 from schemas.request import Endpoint
+from tests.schemas.lines import CHAT, COMPLETIONS, VALID, body_line, refusal, user
 from tests.schemas.samples import LIMITS, MESSAGES, ORIGIN
 
-CHAT, COMPLETIONS = Endpoint.CHAT, Endpoint.COMPLETIONS
 NAN, INFINITY = float("nan"), float("inf")
-VALID: dict[Endpoint, dict[str, Any]] = {
-    Endpoint.CHAT: {"messages": MESSAGES},
-    Endpoint.COMPLETIONS: {"prompt": "Hi"},
-    Endpoint.EMBEDDINGS: {"input": "Hi"},
-    Endpoint.SCORE: {"text_1": "a", "text_2": ["b", "c"]},
-    Endpoint.RERANK: {"query": "a", "documents": ["b"]},
-    Endpoint.CLASSIFY: {"input": "Hi"},
-}
-
-
-def refusal(value: bytes | None, headers: dict[str, bytes] | None = None, limits: Limits = LIMITS) -> Refusal:
-    """The one refusal of a record."""
-    (refused,) = decode_requests(value, tuple((headers or {}).items()), ORIGIN, 1, limits)
-    assert isinstance(refused, Refusal)
-    return refused
-
-
-def line(**changes: Any) -> bytes:
-    """A valid line with some members changed; an ellipsis leaves one out."""
-    valid = {"custom_id": "c-42", "method": "POST", "url": "/v1/completions", "body": {"model": "tiny", "prompt": "Hi"}}
-    return json.dumps({name: value for name, value in (valid | changes).items() if value is not ...}).encode()
-
-
-def body_line(endpoint: Endpoint, **fields: Any) -> bytes:
-    """A valid line with some fields of its body changed; an ellipsis leaves one out."""
-    body = {"model": "tiny"} | VALID[endpoint] | fields
-    return line(url=endpoint, body={name: value for name, value in body.items() if value is not ...})
-
-
-def user(content: Any, **fields: Any) -> list[Any]:
-    """One message of a user."""
-    return [{"role": "user", "content": content, **fields}]
-
-
 BODY_FAULTS = [
     # unknown fields, at every depth
     (CHAT, {"foo": 1}, "unsupported_field", "foo"),
@@ -175,107 +140,6 @@ def test_a_faulty_body_is_refused_by_the_name_of_its_field(endpoint, fields, cod
     assert refused.reply.stream is (fields.get("stream") is True)
 
 
-ENVELOPE_FAULTS = [
-    (None, "invalid_json", None),
-    (b"", "invalid_json", None),
-    (b"{", "invalid_json", None),
-    (b"[]", "invalid_json", None),
-    (b'"x"', "invalid_json", None),
-    (b"\xff{}", "invalid_json", None),
-    ("{}".encode("utf-16"), "invalid_json", None),
-    (b"\xef\xbb\xbf{}", "invalid_json", None),
-    (b"[" * 200_000, "invalid_json", None),
-    (b'{"custom_id": ' + b"1" * 5_000 + b"}", "invalid_json", None),
-    (b"{}", "invalid_request", "custom_id"),
-    (line(custom_id=None), "invalid_request", "custom_id"),
-    (line(custom_id=""), "invalid_request", "custom_id"),
-    (line(custom_id=42), "invalid_request", "custom_id"),
-    (line(custom_id="x" * 257), "invalid_request", "custom_id"),
-    (line(custom_id="\ud800"), "invalid_request", "custom_id"),
-    (line(method=...), "invalid_request", "method"),
-    (line(method="GET"), "invalid_request", "method"),
-    (line(url=...), "invalid_request", "url"),
-    (line(url=["/v1/completions"]), "invalid_request", "url"),
-    (line(url="/v1/nothing"), "unknown_url", "url"),
-    (line(url="/v1/completions/"), "unknown_url", "url"),
-    (b'{"x": "' + b"a" * LIMITS.record_bytes + b'"}', "record_too_large", None),
-]
-
-
-@pytest.mark.parametrize(("value", "code", "param"), ENVELOPE_FAULTS)
-def test_what_cannot_be_read_as_a_request_is_a_dead_letter(value, code, param):
-    """Faults of the envelope name what is wrong with it and keep the record."""
-    refused = refusal(value)
-    assert (refused.error.code, refused.error.param, refused.dead_letter) == (code, param, True)
-    assert refused.origin == ORIGIN
-
-
-@pytest.mark.parametrize(
-    ("changes", "code", "param"),
-    [
-        ({"foo": 1}, "unsupported_field", "foo"),
-        ({"body": ...}, "invalid_request", "body"),
-        ({"body": None}, "invalid_request", "body"),
-        ({"body": "x"}, "invalid_request", "body"),
-    ],
-)
-def test_a_line_with_an_odd_member_is_answered(changes, code, param):
-    """The line can be read, so its requester is told and the record is no dead letter."""
-    refused = refusal(line(**changes))
-    assert (refused.error.code, refused.error.param, refused.dead_letter) == (code, param, False)
-    assert refused.reply.custom_id == "c-42"
-
-
-@pytest.mark.parametrize(
-    ("headers", "param"),
-    [
-        ({"deadline": b"soon"}, "deadline"),
-        ({"deadline": b"-1"}, "deadline"),
-        ({"deadline": b"1e3"}, "deadline"),
-        ({"deadline": b""}, "deadline"),
-        ({"deadline": "\u0663".encode()}, "deadline"),
-        ({"deadline": str(2**63).encode()}, "deadline"),
-        ({"reply_partition": b"x"}, "reply_partition"),
-        ({"reply_partition": str(2**31).encode()}, "reply_partition"),
-        ({"reply_to": b"\xff"}, "reply_to"),
-        ({"correlation_id": b"\xff"}, "correlation_id"),
-    ],
-)
-def test_a_malformed_header_is_refused_by_its_name(headers, param):
-    """The body is fine and the requester known, so it is answered."""
-    refused = refusal(line(), headers)
-    assert (refused.error.code, refused.error.param, refused.dead_letter) == ("invalid_request", param, False)
-    assert (refused.reply.custom_id, refused.reply.correlation_id) == ("c-42", "c-42")
-
-
-@pytest.mark.parametrize("content_type", [b"text/plain", b"application/json+x", b"\xff", b";"])
-def test_an_unknown_content_type_is_a_dead_letter(content_type):
-    """Nothing is guessed about a value of another type."""
-    refused = refusal(line(), {"content-type": content_type})
-    assert (refused.error.code, refused.error.param, refused.dead_letter) == ("invalid_request", "content-type", True)
-
-
-@pytest.mark.parametrize(
-    ("headers", "limits"),
-    [
-        ({f"h{number}": b"" for number in range(10_000)}, Limits()),
-        ({"h": b"x" * 20_000}, Limits()),
-        ({"a": b"", "b": b""}, Limits(headers=1)),
-        ({"four": b"four"}, Limits(header_bytes=7)),
-    ],
-)
-def test_headers_are_bounded_before_anything_is_parsed(headers, limits):
-    """Too many, or too large, refuses a record whose value is not even JSON for its size."""
-    refused = refusal(b"{", headers, limits)
-    assert (refused.error.code, refused.error.param, refused.dead_letter) == ("record_too_large", "headers", True)
-
-
-def test_a_record_that_cannot_be_read_is_answered_where_its_headers_say():
-    """Correlation id and reply address survive a value that is not JSON; the topic of streams is the default."""
-    reply = refusal(b"{", {"correlation_id": b"k", "reply_to": b"team.replies", "reply_partition": b"4"}).reply
-    assert (reply.custom_id, reply.correlation_id, reply.reply_to, reply.reply_partition, reply.stream) == (None, "k", "team.replies", 4, True)
-
-
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
@@ -299,49 +163,6 @@ def test_many_strings_deep_inside_cost_little_memory():
     assert refused.error.code == "invalid_request"
     assert refused.error.param is not None
     assert refused.error.param.startswith("x.0.0.0")
-
-
-CANARY = "canary-7f3a"
-
-
-@pytest.mark.parametrize(
-    ("endpoint", "fields"),
-    [
-        (CHAT, {"messages": [{"role": "user", "content": CANARY}, {"role": CANARY, "content": CANARY}]}),
-        (CHAT, {"messages": user([{"type": CANARY}])}),
-        (CHAT, {"messages": [CANARY]}),
-        (CHAT, {"messages": CANARY}),
-        (CHAT, {"temperature": CANARY}),
-        (CHAT, {"service_tier": CANARY}),
-        (CHAT, {"stop": [CANARY, ""]}),
-        (CHAT, {"logit_bias": {"1": CANARY}}),
-        (CHAT, {"metadata": {"a": [CANARY]}}),
-        (CHAT, {"response_format": {"type": CANARY}}),
-        (COMPLETIONS, {"prompt": [CANARY, 1]}),
-        (COMPLETIONS, {"prompt": [CANARY]}),
-        (COMPLETIONS, {"prompt": CANARY + "\ud800"}),
-        (Endpoint.EMBEDDINGS, {"input": [CANARY, 1]}),
-        (Endpoint.EMBEDDINGS, {"encoding_format": CANARY}),
-        (Endpoint.SCORE, {"text_1": [CANARY, ""]}),
-        (Endpoint.RERANK, {"query": [CANARY]}),
-    ],
-)
-def test_an_error_never_quotes_what_was_sent(endpoint, fields):
-    """Errors go to logs and dead-letter headers: no value of a field may reach them."""
-    error = refusal(body_line(endpoint, **fields)).error
-    assert CANARY not in f"{error.message} {error.param} {error!r} {error.__context__}"
-
-
-def test_broken_json_is_not_quoted():
-    """The parser's message has a position and no content."""
-    assert CANARY not in refusal(f'{{"custom_id": "c", {CANARY}'.encode()).error.message
-
-
-def test_a_made_up_name_is_cut():
-    """A field's name is the requester's too: it is named, but never in full when it is long."""
-    error = refusal(body_line(CHAT, **{"x" * 10_000: 1})).error
-    assert error.param == "x" * 128
-    assert len(error.message) < 300
 
 
 def test_a_valid_line_is_not_refused():
