@@ -1,7 +1,9 @@
 """Jobs driven by hand: calls are noted and not sent, and a scripted scorer computes."""
 
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -32,12 +34,13 @@ class Calls:
 
 @dataclass
 class Bench:
-    """A driver, and all that it works with."""
+    """A driver, and all that it works with. `drive` makes one with other parts."""
 
     registry: Registry
     calls: Calls
     scorer: Script
     told: list[str]
+    drive: Callable[..., Driver]
     driver: Driver
     stopping: list[bool]
 
@@ -73,7 +76,8 @@ def bench(tmp_path: Path) -> Bench:
     def doors(_job):
         yield scorer
 
-    driver = Driver(
+    drive = partial(
+        Driver,
         registry,
         calls,
         doors=doors,
@@ -83,4 +87,4 @@ def bench(tmp_path: Path) -> Bench:
         is_stopping=lambda: bool(stopping),
         tell=lambda home: told.append(home.id),
     )
-    return Bench(registry, calls, scorer, told, driver, stopping)
+    return Bench(registry, calls, scorer, told, drive, drive(), stopping)

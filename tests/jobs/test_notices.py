@@ -60,7 +60,7 @@ def test_a_webhook_that_is_not_taken_is_sent_again_later_and_at_last_settled(ear
 def test_a_refusal_that_waiting_does_not_mend_ends_the_errand(bench: Bench, ear: Ear, home: Home, status: int):
     """One attempt and one warning that holds nothing of the address but its host; the job keeps the reason and calls nobody any more."""
     ear.status = status
-    bench.driver._tell = lambda of: tell(of, PRIVATE)
+    bench.driver = bench.drive(tell=lambda of: tell(of, PRIVATE))
     assert call_again(bench, home) == [Errand(Kind.NOTIFY, home.id)]
     with capture_logs() as lines:
         bench.answer_all()
@@ -98,7 +98,7 @@ def test_an_address_that_is_refused_is_not_asked_for_again(ear: Ear, home: Home)
 
 def test_a_job_whose_folder_cannot_be_read_ends_the_errand(bench: Bench, ear: Ear, home: Home):
     """What there would be to tell cannot be known, and waiting changes nothing about it."""
-    bench.driver._tell = lambda of: tell(of, PRIVATE)
+    bench.driver = bench.drive(tell=lambda of: tell(of, PRIVATE))
     home.folder.plan_file.mkdir(parents=True)  # reading it fails, for the superuser too
     assert call_again(bench, home) == [Errand(Kind.NOTIFY, home.id)]
     bench.answer_all()

@@ -40,7 +40,7 @@ def test_an_unknown_job_is_refused_before_any_path_is_made_of_it(bench: Bench, j
 
 def test_a_job_that_names_what_it_may_not_fails_and_nothing_is_touched(bench: Bench, dataset: Path, tmp_path: Path):
     """An input outside of the roots, a folder of results outside of them; whichever errand comes, and reconciling too."""
-    bench.driver._within = Confinement((tmp_path / "root",), ())
+    bench.driver = bench.drive(within=Confinement((tmp_path / "root",), ()))
     reading = bench.submit(dataset, tmp_path / "root" / "out")
     writing = bench.submit(tmp_path / "root" / "rows.jsonl", tmp_path / "elsewhere")
     ending = bench.submit(dataset, tmp_path / "other")

@@ -1,28 +1,23 @@
-"""What is done about each errand. Every verb may come twice, late or never: it looks at the job's folder first, and does what is left.
+"""What is done about each errand. Every verb may come twice, late or never: it looks at the job's folder first, and does what is left."""
 
-A job goes from its plan over its shards, `window` of them at a time, to its end. Whoever ends a shard calls out the next one of
-the window; whoever reconciles calls out again what nobody answered.
-"""
-
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from functools import lru_cache
-from itertools import islice
-from pathlib import Path
 
 import structlog
 
 from pipeline.offline.addresses import store_of
 from pipeline.offline.confinement import Confinement
 from pipeline.offline.finalising import finalise
-from pipeline.offline.flags import raise_flag, read_flag, watch
+from pipeline.offline.flags import watch
 from pipeline.offline.flight.address import WorkerAway
 from pipeline.offline.flight.client import WorkerDied
+from pipeline.offline.jobs.crier import Crier
 from pipeline.offline.jobs.errands import Board, Caller, Errand, Kind, Patience, make_board
+from pipeline.offline.jobs.opening import open_planned
 from pipeline.offline.jobs.registry import Home, Registry
 from pipeline.offline.jobs.tally import encode_progress
 from pipeline.offline.ledger import Ledger
-from pipeline.offline.plan import Job, open_job, plan
+from pipeline.offline.plan import Job, plan
 from pipeline.offline.reaching import is_outage, reaching
 from pipeline.offline.refusals import JobBusy, JobRefused, StoreAway
 from pipeline.offline.scorer import Scorer
@@ -32,9 +27,6 @@ from schemas.job import ShardPlan
 from schemas.outcome import JobState
 
 log = structlog.get_logger(__name__)
-
-OPEN_JOBS = 8
-"""Plans that are kept read; a process seldom works on more jobs at a time."""
 
 Doors = Callable[[Job], AbstractContextManager[Scorer]]
 """Opens what computes the rows of a job.
@@ -74,11 +66,9 @@ class Driver:
         within: Confinement | None = None,
     ):
         self._registry = registry
-        self._caller = caller
+        self._crier = Crier(caller, window=window, patience=patience, within=within)
         self._doors = doors
         self._turnstile = turnstile
-        self._window = window
-        self._patience = patience
         self._is_stopping = is_stopping
         self._tell = tell
         self._within = within
@@ -90,7 +80,7 @@ class Driver:
             return
         board, errand = make_board(home.errands), Errand(Kind.PLAN, job)
         with board.attend(errand) as is_mine:
-            if not is_mine or home.is_over or home.failure is not None:
+            if not is_mine or home.has_ended:
                 return
             try:
                 self._plan(home)
@@ -106,7 +96,7 @@ class Driver:
             return
         board, errand = make_board(home.errands), Errand(Kind.SCORE, job, shard)
         with board.attend(errand) as is_mine:
-            if not is_mine or home.is_over or home.failure is not None:
+            if not is_mine or home.has_ended:
                 return
             try:
                 self._score(home, board, errand)
@@ -116,7 +106,7 @@ class Driver:
             except OSError as error:
                 self._wait_or_raise(home, errand, error)
                 return
-        self._advance(home)
+        self._crier.advance(home)
 
     def finalise(self, job: str) -> None:
         """Ends a job whose shards are done, or that was cancelled and is left by all."""
@@ -140,7 +130,7 @@ class Driver:
         """Tells the outside of the end of a job."""
         home = self._registry.find(job)
         with make_board(home.errands).attend(Errand(Kind.NOTIFY, job)) as is_mine:
-            if is_mine and (home.is_over or home.failure is not None):
+            if is_mine and home.has_ended:
                 try:
                     self._tell(home)
                 except StoreAway as error:  # how it ended stands in its folder
@@ -150,21 +140,22 @@ class Driver:
         """Calls out what is next in a job, if it was not called out before."""
         home = self._find(job)
         if home is not None:
-            self._advance(home)
+            self._crier.advance(home)
 
     def reconcile(self, job: str | None = None) -> None:
         """Calls out again what nobody answered, of one job or of every one."""
-        is_idle = self._caller.is_idle()
+        is_idle = self._crier.is_idle()
         for home in self._registry.homes() if job is None else [self._registry.find(job)]:
             try:
-                self._reconcile(home, is_idle=is_idle)
+                if home.has_ended or self._may_touch(home):
+                    self._crier.call_again(home, is_idle=is_idle)
             except (JobRefused, OSError, ValueError) as error:  # the others are not to suffer from it
                 log.error("job_unreadable", job=home.id, detail=str(error))
 
     def _find(self, job: str) -> Home | None:
         """A job that has not ended and may be worked on."""
         home = self._registry.find(job)
-        return None if home.is_over or home.failure is not None or not self._may_touch(home) else home
+        return None if home.has_ended or not self._may_touch(home) else home
 
     def _may_touch(self, home: Home) -> bool:
         """Whether the job's folder is one that jobs may use; where it is not, the job fails before anything looks there."""
@@ -175,41 +166,6 @@ class Driver:
                 self._fail(home, error)
                 return False
         return True
-
-    def _reconcile(self, home: Home, *, is_idle: bool) -> None:
-        if home.is_over or home.failure is not None:
-            if home.owes_notice:
-                self._call_again(make_board(home.errands), [Errand(Kind.NOTIFY, home.id)], is_idle=True)
-            return
-        if self._may_touch(home):
-            self._call_again(make_board(home.errands), self._due(home), is_idle=is_idle)
-
-    def _call_again(self, board: Board, errands: Sequence[Errand], *, is_idle: bool) -> None:
-        for errand in errands:
-            if board.post_again(errand, self._patience, is_idle=is_idle):
-                log.info("called", job=errand.job, errand=errand.name)
-                self._caller.call(errand)
-
-    def _advance(self, home: Home) -> None:
-        """Calls out what is next."""
-        board = make_board(home.errands)
-        for errand in self._due(home):
-            if board.post(errand):
-                self._caller.call(errand)
-
-    def _due(self, home: Home) -> list[Errand]:
-        """What there is to do for a job now, in as far as it may be done side by side."""
-        if not home.folder.plan_file.exists():
-            return [Errand(Kind.PLAN, home.id)]
-        wish = home.asked()
-        if wish is not None and read_flag(home.folder) is None:
-            raise_flag(home.folder, wish)  # it was asked before there was a plan: those who score look there
-        if wish is Halt.CANCELLED:
-            return [Errand(Kind.FINALISE, home.id)]
-        due = [Errand(Kind.SCORE, home.id, shard.number) for shard in islice(self._open(home).commits_missing(), self._window)]
-        if wish is Halt.PAUSED and due:
-            return []
-        return due or [Errand(Kind.FINALISE, home.id)]
 
     def _plan(self, home: Home) -> None:
         """Plans a job that is not, unless it was cancelled before."""
@@ -222,11 +178,11 @@ class Driver:
             self._end(home)
             return
         home.go_on()
-        self._advance(home)
+        self._crier.advance(home)
 
     def _score(self, home: Home, board: Board, errand: Errand) -> None:
         """Works on a shard until it is done, as often as the GPU worker dies of it."""
-        opened = self._open(home)
+        opened = open_planned(home, self._within)
         ledger = Ledger(opened.folder)
         flag = watch(opened.folder)
 
@@ -254,7 +210,7 @@ class Driver:
             board.strike(errand)
 
     def _finalise(self, home: Home, board: Board, errand: Errand) -> None:
-        opened = self._open(home)
+        opened = open_planned(home, self._within)
         missing = list(opened.commits_missing())
         if any(board.is_attended(Errand(Kind.SCORE, home.id, shard.number)) for shard in missing):
             board.strike(errand)  # whoever ends one of them calls this out again
@@ -285,24 +241,11 @@ class Driver:
         finally:
             turnstile.close()
 
-    def _open(self, home: Home) -> Job:
-        """The job of a folder, whose plan never changes."""
-        return _read(home.folder.path, home.folder.plan_file.stat().st_mtime_ns, self._within, store_of(home.submission.out))
-
     def _fail(self, home: Home, error: JobRefused) -> None:
         log.error("job_failed", job=home.id, detail=str(error))
         home.fail(str(error))
-        self._notify(home)
+        self._crier.call_to_notify(home)
 
     def _end(self, home: Home) -> None:
         home.end()
-        self._notify(home)
-
-    def _notify(self, home: Home) -> None:
-        if home.owes_notice and make_board(home.errands).post(errand := Errand(Kind.NOTIFY, home.id)):
-            self._caller.call(errand)
-
-
-@lru_cache(OPEN_JOBS)
-def _read(path: Path, _planned_ns: int, within: Confinement | None, store: str | None) -> Job:
-    return open_job(path, within, store)
+        self._crier.call_to_notify(home)

@@ -126,6 +126,11 @@ class Home:
         """Whether nothing is left to be done, but perhaps to tell of it."""
         return (self.path / "over").exists()
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether nobody works on it any more, done or not."""
+        return self.is_over or self.failure is not None
+
     def end(self) -> None:
         """Takes the job off the list of those that are worked on."""
         files.replace(self.path / "over", b"")
@@ -207,7 +212,7 @@ class Registry:
         with self.making_home(submission.out) as home:
             folder = home.folder_of(submission.out)
             former, held = home.submission if home.submission_file.exists() else None, folder.spec()
-            if held is None and (home.is_over or home.failure is not None):
+            if held is None and home.has_ended:
                 self._forget(home)
             elif changes := former.changes_to(submission) if former is not None else [] if held is None else held.changes_to(submission.spec):
                 raise JobRefused(
