@@ -86,54 +86,54 @@ def build(
     Raises:
         LoadError: Its architecture cannot be batched, or there is no room for its cache.
     """
-    source, block_tokens = model.source, settings.block_tokens
-    architecture.check_config(network.config, source)
-    shapes = architecture.survey(network, source)
-    size = plan_cache(
-        shapes.values(),
+    architecture.check_config(network.config, model.source)
+    size = _size_of_cache(network, settings, model.source)
+    pool = BlockPool(size.blocks, settings.block_tokens)
+    threads = settings.threads or resources.threads(network.num_parameters(), resources.cores())
+    info = reading.describe(network, model, vocabulary=_vocabulary_size(network), context_tokens=size.context_tokens)
+    weights_mib = _weights_mib(network)
+    proof = verification.Proof(network, vocabulary=info.vocabulary, context_tokens=size.context_tokens, source=model.source)
+    use_threads(threads)  # kernels are compiled for one or for several
+    rewritten = rewrite(network, network.dtype, network.device)
+    packer = _packer(info, pool, settings, network.device)
+    runner = _runner(network, info, size, settings.block_tokens, threads, model.source)
+    proof.check(runner, packer, pool)
+    kept = {"kv_cache_mib": round(size.bytes / MIB, 1), "kv_cache_tokens": size.blocks * settings.block_tokens}
+    reading.log_loaded(info, weights_mib=weights_mib, **kept, threads=threads, rewritten=dict(rewritten))
+    policy, learned = planning.open(info, threads)
+    scheduler = Scheduler(pool, max_sequences=settings.max_sequences, token_budget=settings.token_budget, policy=policy)
+    return _engine(
+        network,
+        vocabulary,
+        info,
+        scheduler,
+        PagedExecution(packer, runner),
+        learned,
+        rows=settings.max_sequences,
+        prefix_cache=settings.prefix_cache,
+        scores_prompts=runner.scores_prompts,
+    )
+
+
+def _size_of_cache(network: Any, settings: EngineSettings, source: str) -> CacheSize:
+    return plan_cache(
+        architecture.survey(network, source).values(),
         number_bytes=network.dtype.itemsize,
         limit_tokens=architecture.context_limit(network.config.get_text_config(decoder=True)),
         free_bytes=resources.free_memory_bytes(network.device),
         engine=settings,
         source=source,
     )
-    pool = BlockPool(size.blocks, block_tokens)
-    threads = settings.threads or resources.threads(network.num_parameters(), resources.cores())
-    info = reading.describe(network, model, vocabulary=_vocabulary_size(network), context_tokens=size.context_tokens)
-    weights_mib = _weights_mib(network)
-    proof = verification.Proof(network, vocabulary=info.vocabulary, context_tokens=size.context_tokens, source=source)
-    use_threads(threads)  # kernels are compiled for one or for several
-    rewritten = rewrite(network, network.dtype, network.device)
-    packer = Packer(
+
+
+def _packer(info: ModelInfo, pool: BlockPool, settings: EngineSettings, device: torch.device) -> Packer:
+    """Room for as many sequences as run at a time, and for those of the proof."""
+    return Packer(
         rows=max(settings.max_sequences, verification.ROWS),
-        blocks_per_sequence=pool.blocks_for(size.context_tokens),
-        block_tokens=block_tokens,
+        blocks_per_sequence=pool.blocks_for(info.context_tokens),
+        block_tokens=settings.block_tokens,
         scored_places=places_at_a_time(info.vocabulary),
-        device=network.device,
-    )
-    runner = _runner(network, info, size, block_tokens, threads, source)
-    proof.check(runner, packer, pool)
-    reading.log_loaded(
-        info,
-        weights_mib=weights_mib,
-        kv_cache_mib=round(size.bytes / MIB, 1),
-        kv_cache_tokens=size.blocks * block_tokens,
-        threads=threads,
-        rewritten=dict(rewritten),
-    )
-    policy, learned = planning.open(info, threads)
-    scheduler = Scheduler(pool, max_sequences=settings.max_sequences, token_budget=settings.token_budget, policy=policy)
-    execution = PagedExecution(packer, runner)
-    return _engine(
-        network,
-        vocabulary,
-        info,
-        scheduler,
-        execution,
-        learned,
-        rows=settings.max_sequences,
-        prefix_cache=settings.prefix_cache,
-        scores_prompts=runner.scores_prompts,
+        device=device,
     )
 
 
