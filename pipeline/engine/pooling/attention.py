@@ -1,7 +1,8 @@
 """Attention over a packed row in which every text looks at itself alone.
 
-Registered under `NAME` with transformers, which makes no mask for a name that it does not know masks for. Texts of equal
-length lie side by side and are computed together; nothing is padded, and no mask is made but for sliding windows.
+Registered under `NAME` with transformers, which makes no mask for a name that it does not know masks for. Where every token looks
+at the whole text, a kernel computes all texts at once. Else texts of equal length, which lie side by side, are computed together;
+nothing is padded, and no mask is made but for sliding windows.
 """
 
 from collections.abc import Generator
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
+from pipeline.engine.pooling import ragged
 from pipeline.engine.pooling.batching import Run
 
 NAME = "penstock_packed"
@@ -28,11 +30,11 @@ class UnsupportedAttention(Exception):
 @contextmanager
 def laid_out(row: tuple[Run, ...]) -> Generator[None]:
     """Tells this thread's attention how the row is laid out."""
-    _thread.row = row
+    _thread.row, _thread.starts = row, ragged.starts_of(row)
     try:
         yield
     finally:
-        del _thread.row
+        del _thread.row, _thread.starts
 
 
 def _visible(tokens: int, window: int, *, is_causal: bool, device: torch.device) -> Tensor | None:
@@ -55,7 +57,11 @@ def _forward(
     asked = kwargs.get("is_causal")
     is_causal = bool(getattr(module, "is_causal", False) if asked is None else asked)
     window = kwargs.get("sliding_window") or 0
-    heads, width = query.shape[1], value.shape[-1]
+    heads, width, scaling = query.shape[1], value.shape[-1], kwargs.get("scaling")
+    sees_all = not is_causal and (not window or window >= max(run.tokens for run in _thread.row))
+    if sees_all and (kernel := ragged.find_kernel(query, value)) is not None:
+        scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+        return ragged.attend(kernel, query, key, value, _thread.starts, scaling).unsqueeze(0), None
     output = query.new_empty(query.shape[2], heads, width)
     for run in _thread.row:
         visible = _visible(run.tokens, window, is_causal=is_causal, device=query.device)
@@ -65,7 +71,7 @@ def _forward(
             _texts(value, run),
             attn_mask=visible,
             is_causal=is_causal and visible is None,
-            scale=kwargs.get("scaling"),
+            scale=scaling,
             enable_gqa=key.shape[1] != heads,
         )
         output[run.start : run.end] = attended.transpose(1, 2).reshape(-1, heads, width)

@@ -1,0 +1,119 @@
+"""Attention of texts of any lengths, side by side in one row, each over all of itself: nothing is padded but the last few keys of a text.
+
+Work is split by (text, head). Keys and values of one are laid out as the product's inner loop reads them; then six queries at a time
+are scored, normalised and multiplied with the values, while all of it is in the processor's nearest cache.
+"""
+
+from typing import Any
+
+import numpy as np
+from numba import prange, types
+
+from pipeline.engine.attention.arithmetic import exp
+from pipeline.engine.attention.tile import BYTES, ROWS, columns, tile, turn
+from pipeline.engine.compilation import Definition, inlined
+from pipeline.engine.forms import Form
+
+HEADS = types.Array(types.float32, 3, "C")
+STARTS = types.Array(types.int64, 1, "C")
+ROOM = types.Array(types.float32, 2, "C")
+
+
+def form(lanes: int, *, is_parallel: bool) -> Form:
+    """Which kernel is for vectors of so many numbers."""
+    return Form(__name__, (lanes, is_parallel))
+
+
+def room_numbers(lanes: int, longest: int, key_width: int, value_width: int) -> int:
+    """How much room a worker needs where the longest text has so many tokens: for a head's keys and values, and a few of its scores and sums."""
+    padded = -(-longest // columns(lanes)) * columns(lanes)
+    return padded * (key_width + value_width) + ROWS * (padded + value_width + 1)
+
+
+def define(lanes: int, is_parallel: int) -> Definition:
+    """The kernel. NaN in a text stays in that text.
+
+    Its arguments, in order (float32 unless said otherwise): queries [T, heads, key width]; keys [T, KV heads, key width]; values
+    [T, KV heads, value width]; where the texts begin and the last one ends, int64 [texts + 1]; scaling; room for the work, [workers,
+    `room_numbers`]; and the output [T, heads, value width]. Key widths are multiples of the lanes, value widths of twice as much.
+    """
+    across = columns(lanes)
+
+    def attend(query: Any, key: Any, value: Any, starts: Any, scaling: Any, room: Any, out: Any) -> None:
+        heads, key_width, value_width = query.shape[1], query.shape[2], value.shape[2]
+        group, row_bytes, key_bytes = heads // key.shape[1], heads * key_width * BYTES, key.shape[1] * key_width * BYTES
+        padded = -(-np.diff(starts).max() // across) * across
+        for worker in prange(room.shape[0]):
+            keys, values, scores, sums, parts = _cut(room[worker], padded, key_width, value_width)
+            at_keys, at_values, at_scores, at_sums = keys.ctypes.data, values.ctypes.data, scores.ctypes.data, sums.ctypes.data
+            for item in range(worker, (starts.size - 1) * heads, room.shape[0]):
+                head, kv_head = item % heads, item % heads // group
+                begin, end = starts[item // heads], starts[item // heads + 1]
+                tokens = end - begin
+                row = key.ctypes.data + np.uint64(begin * key_bytes + kv_head * key_width * BYTES)
+                for token in range(0, -(-tokens // across) * across, lanes):  # half a panel at a time; behind the last key comes that again
+                    panel = at_keys + np.uint64((token // across * across * key_width + token % across) * BYTES)
+                    for i in range(0, key_width, lanes):
+                        place = row + np.uint64(token * key_bytes + i * BYTES)
+                        turn(lanes, place, key_bytes, tokens - token, panel + np.uint64(i * across * BYTES))
+                _lay_values(value, begin, tokens, kv_head, values, across)
+                for first in range(begin, end, ROWS):
+                    count = min(ROWS, end - first)
+                    row = query.ctypes.data + np.uint64(first * row_bytes + head * key_width * BYTES)
+                    for column in range(0, tokens, across):
+                        panel, place = at_keys + np.uint64(column * key_width * BYTES), at_scores + np.uint64(column * BYTES)
+                        tile(lanes, row, row_bytes, count, panel, key_width, place, padded)
+                    _weigh(scores, count, tokens, scaling, parts)
+                    for column in range(0, value_width, across):
+                        panel, place = at_values + np.uint64(column * tokens * BYTES), at_sums + np.uint64(column * BYTES)
+                        tile(lanes, at_scores, padded * BYTES, count, panel, tokens, place, value_width)
+                    _put(sums, parts, out, first, count, head)
+
+    return Definition(attend, (HEADS, HEADS, HEADS, STARTS, types.float32, ROOM, HEADS), bool(is_parallel))
+
+
+def _cut_(room: Any, padded: int, key_width: int, value_width: int) -> Any:
+    """A worker's room: keys, values, scores [rows, padded], sums [rows, value width] and parts [rows]."""
+    values, scores = padded * key_width, padded * (key_width + value_width)
+    sums = scores + ROWS * padded
+    parts = sums + ROWS * value_width
+    return (
+        room[:values],
+        room[values:scores],
+        room[scores:sums].reshape(ROWS, padded),
+        room[sums:parts].reshape(ROWS, value_width),
+        room[parts : parts + ROWS],
+    )
+
+
+def _lay_values_(value: Any, begin: int, tokens: int, head: int, values: Any, across: int) -> None:
+    """So many columns of all values together: [width / across, tokens, across]."""
+    for first in range(0, value.shape[2], across):
+        for token in range(tokens):
+            own, place = value[begin + token, head], np.uint64((first // across * tokens + token) * across)
+            for i in range(across):
+                values[place + np.uint64(i)] = own[first + i]
+
+
+def _weigh_(scores: Any, count: int, tokens: int, scaling: Any, parts: Any) -> None:
+    """Turns scores into weights that are yet to be multiplied by their row's part."""
+    for row in range(count):
+        own = scores[row]
+        best, total = own[0], np.float32(0)
+        for token in range(tokens):
+            best = best if best > own[token] else own[token]  # noqa: FURB136 -- as vectors
+        for token in range(tokens):
+            weight = exp((own[token] - best) * scaling)
+            own[token] = weight
+            total += weight
+        parts[row] = np.float32(1) / total
+
+
+def _put_(sums: Any, parts: Any, out: Any, first: int, count: int, head: int) -> None:
+    for i in range(count):
+        own = out[first + i, head]
+        for column in range(own.size):
+            own[column] = sums[i, column] * parts[i]
+
+
+_cut, _lay_values, _weigh, _put = map(inlined, (_cut_, _lay_values_, _weigh_, _put_))

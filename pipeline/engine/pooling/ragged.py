@@ -1,0 +1,79 @@
+"""From tensors to the compiled kernel for texts of any lengths, where there is one for them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from pipeline.engine.attention.ragged import form as kernel_form
+from pipeline.engine.attention.ragged import room_numbers
+from pipeline.engine.attention.tile import columns
+from pipeline.engine.compilation import Kernel
+from pipeline.engine.kernels import KERNELS
+from pipeline.engine.pooling.batching import Run
+from pipeline.engine.rewrites.closeness import are_close
+from pipeline.engine.threads import workers
+
+LANES = {"AVX2": 8, "AVX512": 16}
+"""float32 numbers in a vector, by what torch calls the processor; others have no kernel."""
+MOST_LANES = max(LANES.values())
+PROOF_LENGTHS = (1, 5, 37, 70)
+PROOF_HEADS, PROOF_KV_HEADS, PROOF_WIDTH = 4, 2, 32
+
+Starts = npt.NDArray[np.int64]
+
+
+def starts_of(row: Sequence[Run]) -> Starts:
+    """Where each text of a row begins, and where the last one ends; [texts + 1]."""
+    begins = [run.start + number * run.tokens for run in row for number in range(run.texts)]
+    return np.array([*begins, row[-1].end], dtype=np.int64)
+
+
+def find_kernel(query: Tensor, value: Tensor) -> Kernel | None:
+    """The kernel for heads, [1, heads, T, width]; None where there is none, or not yet."""
+    lanes = LANES.get(torch.backends.cpu.get_cpu_capability())
+    if lanes is None or query.device.type != "cpu" or query.dtype is not torch.float32:
+        return None
+    if query.shape[-1] % lanes or value.shape[-1] % columns(lanes):
+        return None
+    return KERNELS.find(kernel_form(lanes, is_parallel=workers() > 1), is_right)
+
+
+def attend(kernel: Kernel, query: Tensor, key: Tensor, value: Tensor, starts: Starts, scaling: float) -> Tensor:
+    """Computes one layer.
+
+    Args:
+        kernel: The one for such heads.
+        query: [1, heads, T, key width], float32.
+        key: [1, KV heads, T, key width].
+        value: [1, KV heads, T, value width].
+        starts: See `starts_of`.
+        scaling: Factor on the scores; above 0.
+
+    Returns:
+        [T, heads, value width].
+    """
+    widths = query.shape[-1], value.shape[-1]
+    out = query.new_empty(query.shape[2], query.shape[1], widths[1])
+    room = np.empty((workers(), room_numbers(MOST_LANES, int(np.diff(starts).max()), *widths)), dtype=np.float32)
+    rows = (heads[0].transpose(0, 1).contiguous().numpy() for heads in (query, key, value))
+    kernel(*rows, starts, np.float32(scaling), room, out.numpy())
+    return out
+
+
+def is_right(kernel: Kernel) -> bool:
+    """Tells whether a kernel computes from random numbers what torch's operation does for each text by itself."""
+    draw = torch.Generator().manual_seed(0)
+    tokens = sum(PROOF_LENGTHS)
+    heads = (PROOF_HEADS, PROOF_KV_HEADS, PROOF_KV_HEADS)
+    query, key, value = (torch.randn(1, count, tokens, PROOF_WIDTH, generator=draw) for count in heads)
+    starts = np.cumsum([0, *PROOF_LENGTHS])
+    got = attend(kernel, query, key, value, starts, PROOF_WIDTH**-0.5)
+    expected = [
+        scaled_dot_product_attention(own, keys, values, enable_gqa=True)[0].transpose(0, 1)
+        for own, keys, values in zip(query.split(PROOF_LENGTHS, 2), key.split(PROOF_LENGTHS, 2), value.split(PROOF_LENGTHS, 2), strict=True)
+    ]
+    return are_close(got, torch.cat(expected))
