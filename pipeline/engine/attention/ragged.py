@@ -10,11 +10,12 @@ import numpy as np
 from numba import prange, types
 
 from pipeline.engine.attention.arithmetic import exp
-from pipeline.engine.attention.tile import BYTES, ROWS, columns, tile, turn
 from pipeline.engine.compilation import Definition, inlined
 from pipeline.engine.forms import Form
+from pipeline.engine.tile import BYTES, ROWS, columns, lay, tile, turn
 
-HEADS = types.Array(types.float32, 3, "C")
+HEADS = types.Array(types.float32, 3, "A")
+OUT = types.Array(types.float32, 3, "C")
 STARTS = types.Array(types.int64, 1, "C")
 ROOM = types.Array(types.float32, 2, "C")
 
@@ -35,13 +36,15 @@ def define(lanes: int, is_parallel: int) -> Definition:
 
     Its arguments, in order (float32 unless said otherwise): queries [T, heads, key width]; keys [T, KV heads, key width]; values
     [T, KV heads, value width]; where the texts begin and the last one ends, int64 [texts + 1]; scaling; room for the work, [workers,
-    `room_numbers`]; and the output [T, heads, value width]. Key widths are multiples of the lanes, value widths of twice as much.
+    `room_numbers`]; and the output [T, heads, value width]. Key widths are multiples of the lanes, value widths of twice as much. The
+    numbers of a head lie side by side in queries, keys and values; heads and rows may lie apart.
     """
     across = columns(lanes)
 
     def attend(query: Any, key: Any, value: Any, starts: Any, scaling: Any, room: Any, out: Any) -> None:
         heads, key_width, value_width = query.shape[1], query.shape[2], value.shape[2]
-        group, row_bytes, key_bytes = heads // key.shape[1], heads * key_width * BYTES, key.shape[1] * key_width * BYTES
+        group = heads // key.shape[1]
+        row_bytes, key_bytes, value_bytes = query.strides[0], key.strides[0], value.strides[0]
         padded = -(-np.diff(starts).max() // across) * across
         for worker in prange(room.shape[0]):
             keys, values, scores, sums, parts = _cut(room[worker], padded, key_width, value_width)
@@ -50,26 +53,28 @@ def define(lanes: int, is_parallel: int) -> Definition:
                 head, kv_head = item % heads, item % heads // group
                 begin, end = starts[item // heads], starts[item // heads + 1]
                 tokens = end - begin
-                row = key.ctypes.data + np.uint64(begin * key_bytes + kv_head * key_width * BYTES)
+                row = key.ctypes.data + np.uint64(begin * key_bytes + kv_head * key.strides[1])
                 for token in range(0, -(-tokens // across) * across, lanes):  # half a panel at a time; behind the last key comes that again
                     panel = at_keys + np.uint64((token // across * across * key_width + token % across) * BYTES)
                     for i in range(0, key_width, lanes):
                         place = row + np.uint64(token * key_bytes + i * BYTES)
                         turn(lanes, place, key_bytes, tokens - token, panel + np.uint64(i * across * BYTES))
-                _lay_values(value, begin, tokens, kv_head, values, across)
+                row = value.ctypes.data + np.uint64(begin * value_bytes + kv_head * value.strides[1])
+                for column in range(0, value_width, across):
+                    lay(lanes, row + np.uint64(column * BYTES), value_bytes, tokens, at_values + np.uint64(column * tokens * BYTES))
                 for first in range(begin, end, ROWS):
                     count = min(ROWS, end - first)
-                    row = query.ctypes.data + np.uint64(first * row_bytes + head * key_width * BYTES)
+                    row = query.ctypes.data + np.uint64(first * row_bytes + head * query.strides[1])
                     for column in range(0, tokens, across):
                         panel, place = at_keys + np.uint64(column * key_width * BYTES), at_scores + np.uint64(column * BYTES)
-                        tile(lanes, row, row_bytes, count, panel, key_width, place, padded)
+                        tile(lanes, row, row_bytes, count, panel, key_width, (0, 0), place, padded)
                     _weigh(scores, count, tokens, scaling, parts)
                     for column in range(0, value_width, across):
                         panel, place = at_values + np.uint64(column * tokens * BYTES), at_sums + np.uint64(column * BYTES)
-                        tile(lanes, at_scores, padded * BYTES, count, panel, tokens, place, value_width)
+                        tile(lanes, at_scores, padded * BYTES, count, panel, tokens, (0, 0), place, value_width)
                     _put(sums, parts, out, first, count, head)
 
-    return Definition(attend, (HEADS, HEADS, HEADS, STARTS, types.float32, ROOM, HEADS), bool(is_parallel))
+    return Definition(attend, (HEADS, HEADS, HEADS, STARTS, types.float32, ROOM, OUT), bool(is_parallel))
 
 
 def _cut_(room: Any, padded: int, key_width: int, value_width: int) -> Any:
@@ -84,15 +89,6 @@ def _cut_(room: Any, padded: int, key_width: int, value_width: int) -> Any:
         room[sums:parts].reshape(ROWS, value_width),
         room[parts : parts + ROWS],
     )
-
-
-def _lay_values_(value: Any, begin: int, tokens: int, head: int, values: Any, across: int) -> None:
-    """So many columns of all values together: [width / across, tokens, across]."""
-    for first in range(0, value.shape[2], across):
-        for token in range(tokens):
-            own, place = value[begin + token, head], np.uint64((first // across * tokens + token) * across)
-            for i in range(across):
-                values[place + np.uint64(i)] = own[first + i]
 
 
 def _weigh_(scores: Any, count: int, tokens: int, scaling: Any, parts: Any) -> None:
@@ -116,4 +112,4 @@ def _put_(sums: Any, parts: Any, out: Any, first: int, count: int, head: int) ->
             own[column] = sums[i, column] * parts[i]
 
 
-_cut, _lay_values, _weigh, _put = map(inlined, (_cut_, _lay_values_, _weigh_, _put_))
+_cut, _weigh, _put = map(inlined, (_cut_, _weigh_, _put_))

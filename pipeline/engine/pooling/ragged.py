@@ -10,12 +10,12 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from pipeline.engine.attention.ragged import form as kernel_form
 from pipeline.engine.attention.ragged import room_numbers
-from pipeline.engine.attention.tile import columns
 from pipeline.engine.compilation import Kernel
 from pipeline.engine.kernels import KERNELS
 from pipeline.engine.pooling.batching import Run
 from pipeline.engine.rewrites.closeness import are_close
 from pipeline.engine.threads import workers
+from pipeline.engine.tile import columns
 
 LANES = {"AVX2": 8, "AVX512": 16}
 """float32 numbers in a vector, by what torch calls the processor; others have no kernel."""
@@ -59,9 +59,14 @@ def attend(kernel: Kernel, query: Tensor, key: Tensor, value: Tensor, starts: St
     widths = query.shape[-1], value.shape[-1]
     out = query.new_empty(query.shape[2], query.shape[1], widths[1])
     room = np.empty((workers(), room_numbers(MOST_LANES, int(np.diff(starts).max()), *widths)), dtype=np.float32)
-    rows = (heads[0].transpose(0, 1).contiguous().numpy() for heads in (query, key, value))
-    kernel(*rows, starts, np.float32(scaling), room, out.numpy())
+    kernel(*map(_rows, (query, key, value)), starts, np.float32(scaling), room, out.numpy())
     return out
+
+
+def _rows(heads: Tensor) -> npt.NDArray[np.float32]:
+    """[1, heads, T, width] -> [T, heads, width], without a copy where the numbers of a head lie side by side."""
+    rows: npt.NDArray[np.float32] = (heads if heads.stride(-1) == 1 else heads.contiguous())[0].transpose(0, 1).numpy()
+    return rows
 
 
 def is_right(kernel: Kernel) -> bool:

@@ -17,6 +17,7 @@ from pipeline.engine.kernels import KERNELS
 from pipeline.engine.rewrites import gelu, layer_norm
 from pipeline.engine.rewrites.closeness import are_close
 from pipeline.engine.rewrites.rewrite import Rewrite
+from pipeline.engine.rewrites.weight import Weight
 from pipeline.engine.threads import workers
 
 PROOF_ROWS, PROOF_WIDTH = 9, 37
@@ -28,12 +29,12 @@ class GeluLinear(Rewrite):
     def __init__(self, linear: nn.Linear):
         super().__init__()
         self.width = linear.in_features
-        self.weight, self.bias = linear.weight, linear.bias
+        self._weight, self._bias = Weight(linear.weight), linear.bias.detach()
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """Rows in, rows out."""
         kernel = KERNELS.find(gelu.form(is_parallel=workers() > 1), gelu_is_right)
-        return bend(kernel, F.linear(hidden_states, self.weight), self.bias)
+        return bend(kernel, self._weight.times(hidden_states), self._bias)
 
 
 def bend(kernel: Kernel | None, rows: Tensor, bias: Tensor) -> Tensor:
@@ -66,19 +67,20 @@ class NormedLinear(Rewrite):
     def __init__(self, linear: nn.Linear, norm: nn.LayerNorm):
         super().__init__()
         self.width = linear.in_features
-        self.weight, self.bias = linear.weight, linear.bias
-        self.norm = Norm(norm.weight, norm.bias, norm.eps)
+        self.out_width = linear.out_features
+        self._weight, self._bias = Weight(linear.weight), linear.bias.detach()
+        self._norm = Norm(norm.weight.detach(), norm.bias.detach(), norm.eps)
 
     def forward(self, hidden_states: Tensor, input_tensor: Tensor) -> Tensor:
         """Rows and the residual in, by transformers' names, rows out."""
         kernel = KERNELS.find(layer_norm.form(is_parallel=workers() > 1), norm_is_right)
-        return close(kernel, F.linear(hidden_states, self.weight), self.bias, input_tensor, self.norm)
+        return close(kernel, self._weight.times(hidden_states), self._bias, input_tensor, self._norm)
 
     @staticmethod
     def ask(module: nn.Module, rows: Tensor) -> Tensor:
         """Rows, and random numbers as the residual."""
-        weight = module.weight if isinstance(module, NormedLinear) else module.dense.weight
-        residual = torch.randn(*rows.shape[:-1], weight.shape[0], generator=torch.Generator().manual_seed(1)).to(rows.dtype)
+        width = module.out_width if isinstance(module, NormedLinear) else module.dense.out_features
+        residual = torch.randn(*rows.shape[:-1], width, generator=torch.Generator().manual_seed(1)).to(rows.dtype)
         answer: Tensor = module(rows, residual)
         return answer
 
@@ -123,4 +125,4 @@ def _has(module: nn.Module, *, weights: int, arguments: int) -> bool:
 
 
 OFFERS: tuple[Callable[[nn.Module], Iterator[Rewrite]], ...] = (gelu_linears, normed_linears)
-"""For encoders; their linear layers are as fast as they come, in float32, with the rows that texts make."""
+"""For encoders; what else they have of linear layers is little."""

@@ -1,10 +1,10 @@
 """Linear layers that read the same rows, as one product: a wide one is faster than narrow ones."""
 
 import torch
-import torch.nn.functional as F  # noqa: N812 -- torch's own convention
 from torch import Tensor, nn
 
 from pipeline.engine.rewrites.rewrite import Rewrite, agrees
+from pipeline.engine.rewrites.weight import Weight
 
 NAMES = ("query", "key", "value")
 
@@ -13,8 +13,7 @@ class _Product:
     """What several layers make of rows, computed when the first of them is asked and kept until the last one was."""
 
     def __init__(self, linears: list[nn.Linear]):
-        self._weight = torch.cat([linear.weight for linear in linears])
-        self._bias = torch.cat([linear.bias for linear in linears])
+        self._weight = Weight(torch.cat([linear.weight for linear in linears]), torch.cat([linear.bias for linear in linears]).detach())
         self._widths = [linear.out_features for linear in linears]
         self._rows: Tensor | None = None
         self._parts: dict[int, Tensor] = {}
@@ -23,7 +22,7 @@ class _Product:
         """One layer's share, a view of the whole."""
         if rows is not self._rows or number not in self._parts:
             self._rows = rows
-            self._parts = dict(enumerate(F.linear(rows, self._weight, self._bias).split(self._widths, -1)))
+            self._parts = dict(enumerate(self._weight.times(rows).split(self._widths, -1)))
         part = self._parts.pop(number)
         if not self._parts:
             self._rows = None
