@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.engine.rewrites.encoder import GeluLinear, NormedLinear
+from pipeline.engine.rewrites.encoder import GeluLinear, NormedLinear, TiledLinear
 from pipeline.engine.rewrites.rewriting import rewrite_encoder
 from tests.engine.rewriting import CPU, ROWS, packs_here
 
@@ -57,10 +57,27 @@ def test_a_layer_of_an_encoder_is_replaced_by_what_computes_the_same(module, mor
             torch.testing.assert_close(substitute(*asked), expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("module", [Bent(nn.ReLU()), Bent(nn.GELU(approximate="tanh")), Normed(share=0.999), nn.Linear(16, 16)], ids=str)
+@pytest.mark.parametrize("module", [Bent(nn.ReLU()), Bent(nn.GELU(approximate="tanh")), Normed(share=0.999), nn.Linear(16, 20)], ids=str)
 def test_a_layer_that_looks_like_an_encoders_and_computes_something_else_stays(module):
-    """Another activation, and a residual less a thousandth. Linear layers are not packed: encoders have many rows."""
+    """Another activation, a residual less a thousandth, and a linear layer whose columns fill no tile. None is packed: encoders have many rows."""
     assert rewritten_encoder(module) == (module, {})
+
+
+@pytest.mark.parametrize("has_bias", [True, False])
+@pytest.mark.parametrize(("capability", "kind"), [("AVX2", TiledLinear), ("AVX512", nn.Linear), ("DEFAULT", nn.Linear)])
+def test_a_linear_layer_is_replaced_where_there_is_a_kernel_for_it(monkeypatch, capability, kind, has_bias):
+    """And still shows its weight and its bias to a model that asks."""
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    module = nn.Linear(16, 32, bias=has_bias)
+    with torch.inference_mode():
+        expected = module(ROWS)
+        substitute, counts = rewritten_encoder(module)
+        assert type(substitute) is kind
+        assert counts == ({"TiledLinear": 1} if kind is TiledLinear else {})
+        torch.testing.assert_close(substitute(ROWS), expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(substitute.weight, module.weight, rtol=0, atol=0)
+        assert (substitute.bias is None) == (not has_bias)
+        assert (substitute.in_features, substitute.out_features) == (16, 32)
 
 
 class Attending(nn.Module):

@@ -23,6 +23,35 @@ from pipeline.engine.threads import workers
 PROOF_ROWS, PROOF_WIDTH = 9, 37
 
 
+class TiledLinear(Rewrite):
+    """In place of a linear layer, float32."""
+
+    def __init__(self, linear: nn.Linear):
+        super().__init__()
+        self.width = self.in_features = int(linear.in_features)
+        self.out_features = int(linear.out_features)
+        self._weight = Weight(linear.weight.detach(), None if linear.bias is None else linear.bias.detach())
+
+    @property
+    def weight(self) -> Tensor:
+        """The original's, for models that ask; a copy."""
+        return self._weight.matrix()
+
+    @property
+    def bias(self) -> Tensor | None:
+        """Likewise, as it is."""
+        return self._weight.bias
+
+    @property
+    def is_faster(self) -> bool:
+        """Tells whether there is a kernel for it."""
+        return self._weight.is_laid_out
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """See `nn.Linear`."""
+        return self._weight.times(rows)
+
+
 class GeluLinear(Rewrite):
     """In place of a linear layer and GELU, float32."""
 
@@ -120,9 +149,15 @@ def normed_linears(module: nn.Module) -> Iterator[Rewrite]:
         yield NormedLinear(linear, norm)
 
 
+def tiled_linears(module: nn.Module) -> Iterator[Rewrite]:
+    """Offers one for a plain linear layer, where it is faster; not for a subclass, whose forward may do more."""
+    if type(module) is nn.Linear and (tiled := TiledLinear(module)).is_faster:
+        yield tiled
+
+
 def _has(module: nn.Module, *, weights: int, arguments: int) -> bool:
     return len(list(module.parameters())) == weights and len(inspect.signature(module.forward).parameters) == arguments
 
 
-OFFERS: tuple[Callable[[nn.Module], Iterator[Rewrite]], ...] = (gelu_linears, normed_linears)
-"""For encoders; what else they have of linear layers is little."""
+OFFERS: tuple[Callable[[nn.Module], Iterator[Rewrite]], ...] = (gelu_linears, normed_linears, tiled_linears)
+"""For encoders."""

@@ -25,22 +25,27 @@ class Weight:
     Args:
         matrix: Of a linear layer, or those of several, one below the other.
         bias: What is added, [width].
+
+    Attributes:
+        is_laid_out: Whether it lies as the kernel reads it.
     """
 
     def __init__(self, matrix: Tensor, bias: Tensor | None = None):
         self.width, self.depth = matrix.shape
-        self._bias = bias
-        self._is_laid_out = torch.backends.cpu.get_cpu_capability() == "AVX2" and not self.width % columns(LANES)
-        self._matrix = panels(matrix) if self._is_laid_out else matrix
+        self.bias = bias
+        self.is_laid_out = torch.backends.cpu.get_cpu_capability() == "AVX2" and not self.width % columns(LANES)
+        self._matrix = panels(matrix) if self.is_laid_out else matrix
 
     def times(self, rows: Tensor) -> Tensor:
         """Rows, [..., depth], in; [..., width] out."""
-        if not self._is_laid_out:
-            return F.linear(rows, self._matrix, self._bias)
-        kernel = KERNELS.find(product.form(LANES, is_parallel=workers() > 1), is_right)
+        kernel = KERNELS.find(product.form(LANES, is_parallel=workers() > 1), is_right) if self.is_laid_out else None
         if kernel is None:
-            return F.linear(rows, self._matrix.transpose(1, 2).flatten(0, 1), self._bias)
-        return multiply(kernel, rows, self._matrix, self._bias)
+            return F.linear(rows, self.matrix(), self.bias)
+        return multiply(kernel, rows, self._matrix, self.bias)
+
+    def matrix(self) -> Tensor:
+        """As it was given, [width, depth]; a copy where it lies otherwise."""
+        return self._matrix.transpose(1, 2).flatten(0, 1) if self.is_laid_out else self._matrix
 
 
 def panels(matrix: Tensor) -> Tensor:
