@@ -13,7 +13,7 @@ from pipeline.engine.forms import Form
 from pipeline.engine.tile import BYTES, ROWS, columns, tile
 
 CHUNK_ROWS, CHUNK_DEPTH = 72, 192
-"""What stays in the caches. Of 24 to 288 rows and 128 to 384 numbers none was clearly better on two processors that others use too."""
+"""What stays in the caches. Of 24 to 288 rows and 128 to 384 numbers none was clearly better on two shared cores."""
 
 MATRIX = types.Array(types.float32, 2, "C")
 PANELS = types.Array(types.float32, 3, "C")
