@@ -50,30 +50,26 @@ begin with, and how many numbers lie from one row of them to the next; an addres
 """
 
 
-def _turn(typing_context: Any, lanes: Any, rows: Any, stride: Any, count: Any, panel: Any) -> Any:  # noqa: ARG001
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
-        _Code(builder, lanes.literal_value).turn(*arguments[1:])
-        return context.get_dummy_value()
+def _rearranging(method: str) -> Any:
+    """A function for kernels that makes a part of a panel of rows, by the code that a method of `_Code` writes."""
 
-    return types.void(lanes, ADDRESS, COUNT, COUNT, ADDRESS), generate
+    def typed(typing_context: Any, lanes: Any, rows: Any, stride: Any, count: Any, panel: Any) -> Any:  # noqa: ARG001
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
+            getattr(_Code(builder, lanes.literal_value), method)(*arguments[1:])
+            return context.get_dummy_value()
+
+        return types.void(lanes, ADDRESS, COUNT, COUNT, ADDRESS), generate
+
+    return intrinsic(prefer_literal=True)(typed)
 
 
-turn: Any = intrinsic(prefer_literal=True)(_turn)
+turn: Any = _rearranging("turn")
 """In kernels: `turn(lanes, rows, stride, count, panel)` makes columns of a panel from the first numbers of as many rows as there are lanes.
 
 `rows`, `stride` and `count` are as above, also where the last real row lies before the first that is asked for.
 """
 
-
-def _lay(typing_context: Any, lanes: Any, rows: Any, stride: Any, count: Any, panel: Any) -> Any:  # noqa: ARG001
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
-        _Code(builder, lanes.literal_value).lay(*arguments[1:])
-        return context.get_dummy_value()
-
-    return types.void(lanes, ADDRESS, COUNT, COUNT, ADDRESS), generate
-
-
-lay: Any = intrinsic(prefer_literal=True)(_lay)
+lay: Any = _rearranging("lay")
 """In kernels: `lay(lanes, rows, stride, count, panel)` makes a panel from the first numbers of `count` rows."""
 
 
