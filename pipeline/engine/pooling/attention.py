@@ -30,11 +30,11 @@ class UnsupportedAttention(Exception):
 @contextmanager
 def laid_out(row: tuple[Run, ...]) -> Generator[None]:
     """Tells this thread's attention how the row is laid out."""
-    _thread.row, _thread.starts = row, ragged.starts_of(row)
+    _thread.row, _thread.starts, _thread.longest = row, ragged.starts_of(row), max(run.tokens for run in row)
     try:
         yield
     finally:
-        del _thread.row, _thread.starts
+        del _thread.row, _thread.starts, _thread.longest
 
 
 def _visible(tokens: int, window: int, *, is_causal: bool, device: torch.device) -> Tensor | None:
@@ -57,10 +57,10 @@ def _forward(
     asked = kwargs.get("is_causal")
     is_causal = bool(getattr(module, "is_causal", False) if asked is None else asked)
     window = kwargs.get("sliding_window") or 0
-    heads, width, scaling = query.shape[1], value.shape[-1], kwargs.get("scaling")
-    sees_all = not is_causal and (not window or window >= max(run.tokens for run in _thread.row))
-    if sees_all and (kernel := ragged.find_kernel(query, value)) is not None:
-        scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    heads, width, asked_scaling = query.shape[1], value.shape[-1], kwargs.get("scaling")
+    scaling = query.shape[-1] ** -0.5 if asked_scaling is None else asked_scaling
+    sees_all = not is_causal and (not window or window >= _thread.longest)
+    if sees_all and scaling > 0 and (kernel := ragged.find_kernel(query, value)) is not None:
         return ragged.attend(kernel, query, key, value, _thread.starts, scaling).unsqueeze(0), None
     output = query.new_empty(query.shape[2], heads, width)
     for run in _thread.row:

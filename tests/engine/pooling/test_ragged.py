@@ -72,14 +72,20 @@ def test_a_kernel_that_computes_something_else_is_found_out():
 
 
 def test_it_serves_models_whose_tokens_see_the_whole_text(monkeypatch):
-    """And leaves those that look back alone, windows and odd widths to torch."""
+    """And leaves those that look back alone, windows and scores that are turned around to torch."""
     served = []
     monkeypatch.setattr(ragged, "find_kernel", lambda *_: "kernel")
     monkeypatch.setattr(ragged, "attend", lambda kernel, query, *_: served.append(kernel) or query[0].transpose(0, 1))
     query = heads_of(2, 32, (5, 5, 9))
     row = runs((5, 5, 9))
     assert row == (Run(0, 2, 5), Run(10, 1, 9))
-    for more, is_served in (({}, True), ({"sliding_window": 9}, True), ({"sliding_window": 8}, False), ({"is_causal": True}, False)):
+    for more, is_served in (
+        ({}, True),
+        ({"sliding_window": 9}, True),
+        ({"sliding_window": 8}, False),
+        ({"is_causal": True}, False),
+        ({"scaling": -0.1}, False),
+    ):
         served.clear()
         with laid_out(row):
             attention._forward(torch.nn.Identity(), query, query, query, **more)
