@@ -61,7 +61,7 @@ class Stream:
         self._outgoing: deque[Any] = deque()
         self._arrived: list[Numbered] = []
         self._broken: Broken | None = None
-        self._was_entered = self._is_closed = False
+        self._was_entered = self._is_closed = self._is_cancelled = False
         self._threads = [threading.Thread(target=work, name=f"bulk-{work.__name__.strip('_')}", daemon=True) for work in (self._send, self._receive)]
         for thread in self._threads:
             thread.start()
@@ -88,7 +88,7 @@ class Stream:
     def close(self, *, is_done: bool) -> None:
         """Hangs up; the worker cancels what it has of the rows, unless they are all answered."""
         with self._lock:
-            self._is_closed = True
+            self._is_closed, self._is_cancelled = True, not is_done
             self._lock.notify_all()
         if is_done:
             self._join()
@@ -108,7 +108,8 @@ class Stream:
             self._writer.begin(BODY_SCHEMA)
             while (batch := self._next()) is not None:
                 self._writer.write_batch(batch)
-            self._writer.done_writing()
+            if not self._is_cancelled:  # a read that fails says it as well, and gRPC aborts the process of whoever says it twice (apache/arrow#49818)
+                self._writer.done_writing()
         except (pa.ArrowException, OSError):  # whoever receives is told why
             return
 

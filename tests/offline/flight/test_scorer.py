@@ -60,6 +60,18 @@ def test_what_is_abandoned_is_cancelled_and_not_answered(house):
         assert len(collect(scorer, 1)) == 1
 
 
+def test_abandoning_again_and_again_harms_nobody(house):
+    """The library's two sides of a call must not both say that no more comes: gRPC would abort the caller's process, about once in a hundred times."""
+    spec, one = make_spec(sampling=LONG), house(FakeEngine("m", max_sequences=8, step_s=0.002))
+    with FlightScorer(one.address(), spec) as scorer:
+        for _ in range(100):
+            scorer.submit(asks(spec, ["a b"] * 12))
+            scorer.poll()
+            scorer.abandon()
+        scorer.submit(asks(spec, ["c"]))
+        assert len(collect(scorer, 1)) == 1
+
+
 def test_rows_are_sent_again_after_a_drain(house):
     """To the worker that comes after the one that said goodbye; each is answered once."""
     spec = make_spec(sampling=SamplingSpec(max_tokens=30, ignore_eos=True))
