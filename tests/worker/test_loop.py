@@ -76,8 +76,11 @@ def test_the_first_token_goes_out_at_once_and_the_rest_in_groups(bench):
 
 
 def test_tokens_of_flex_work_leave_less_often(bench):
-    """The first one at once too; then a stream that nobody reads along has few events where one that is read has many."""
-    worker = bench(stream={"flush_interval_ms": 0, "flex_flush_interval_ms": 10_000, "flush_tokens": 50})
+    """The first one at once too; then a stream that nobody reads along has few events where one that is read has many.
+
+    Tokens pile up while an event is on its way to the log, so steps take long enough that a disk which is slow for a moment changes nothing.
+    """
+    worker = bench(FakeEngine(step_s=0.005), stream={"flush_interval_ms": 0, "flex_flush_interval_ms": 10_000, "flush_tokens": 50})
     for tier in ("default", "flex"):
         worker.publish(tier, prompt="x", max_tokens=201, ignore_eos=True, service_tier=tier)
     worker.run_until_closed("default", "flex")

@@ -34,8 +34,12 @@ TENANT = "bulk"
 STEP_ROWS = 64
 STEP_BYTES = 256 * 1024
 """What is tokenised between two steps at most, so that running streams do not stall."""
-DELIVER_S = 0.05
+REFILL_PART = 16
+"""A sixteenth of the room must be free before rows are taken: one by one between steps, each would cost two or three times as much."""
+DELIVER_S = 0.25
 """How long answers wait for more while rows run: each handing over wakes threads on both sides, which take the interpreter from the loop."""
+MANY_ROWS, DELIVER_MANY_S = 16, 0.05
+"""So many wait less, for their caller may have rows to send in their place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +97,7 @@ class Desk:
         self._answers: dict[Exchange, list[Numbered]] = {}
         self._delivered_s = -math.inf
         self._tokens = 0
+        self._output_tokens = 0
 
     @property
     def has_callers(self) -> bool:
@@ -124,15 +129,21 @@ class Desk:
         if output.error is not None:
             self._fail(output.key, running, output.error)
             return
-        self._metrics.generation_tokens.inc(len(output.token_ids))
+        self._output_tokens += len(output.token_ids)
         answer = running.gathering.take(output)
         if answer is not None:
             self._close(output.key)
             self._answer(running.exchange, running.number, answer)
 
     def deliver(self, now_s: float) -> None:
-        """Hands out what is answered, if it is time to."""
-        if self._answers and (not self._running or now_s - self._delivered_s >= DELIVER_S):
+        """Counts what the step gave, and hands out what is answered, if it is time to."""
+        if self._output_tokens:
+            self._metrics.generation_tokens.inc(self._output_tokens)
+            self._output_tokens = 0
+        if not self._answers:
+            return
+        longest_s = DELIVER_MANY_S if sum(map(len, self._answers.values())) >= MANY_ROWS else DELIVER_S
+        if not self._running or now_s - self._delivered_s >= longest_s:
             self._delivered_s = now_s
             self._hand_out()
 
@@ -174,6 +185,8 @@ class Desk:
             log.info("bulk_yields", reason=reason.value)
 
     def _feed(self, now_s: float) -> None:
+        if len(self._running) + self._bounds.rows // REFILL_PART > self._bounds.rows:
+            return
         size_bytes = 0
         for exchange, row in self._next_rows():
             self._add(exchange, row, now_s)
