@@ -29,12 +29,12 @@ class Aside:
     """Makes what is wanted, in that order, until it is closed.
 
     Args:
-        found: Called with each kernel that passed its proof, on the thread that made it.
+        heard: Called on the thread that makes kernels: with each that passed its proof, and with None in place of one that did not.
         command: What compiles a form into the cache; it is called with the form's module and its arguments as JSON.
     """
 
-    def __init__(self, found: Callable[[Form, "Kernel"], None], command: Sequence[str] = COMMAND):
-        self._found = found
+    def __init__(self, heard: Callable[[Form, "Kernel | None"], None], command: Sequence[str] = COMMAND):
+        self._heard = heard
         self._command = command
         self._wanted: SimpleQueue[tuple[Form, Proof] | None] = SimpleQueue()
         self._child: subprocess.Popen[bytes] | None = None
@@ -70,6 +70,7 @@ class Aside:
             if self._is_closing:
                 return
             if complaint:
+                self._heard(form, None)
                 log.warning("kernel_not_used", kernel=str(form), detail=f"{complaint}; torch's operations serve in its place, slower")
             else:
                 log.info("kernel_in_use", kernel=str(form), seconds=round(time.monotonic() - started_s, 1))
@@ -98,5 +99,5 @@ class Aside:
         kernel = form.define().compiled()
         if not proof(kernel):
             return "it does not compute what torch computes"
-        self._found(form, kernel)
+        self._heard(form, kernel)
         return None

@@ -4,7 +4,8 @@ The product's inner loop takes six rows times two vectors of columns, whose sums
 and one number of a row fill the sixteen registers of AVX2; so it is done in BLIS's kernels for such processors (Van Zee and van de
 Geijn 2015). A row's sums never depend on the rows beside it: they are the same, bit for bit, in every batch.
 
-A panel is [depth, columns]: of a matrix as many columns as a tile has, as the loop reads them.
+A panel is [depth, columns]: of a matrix as many columns as a tile has, as the loop reads them. Numbers that bfloat16 can hold take half
+the room: a narrow panel is [depth, lanes] words, of which the low half is a number of the first vector, the high half one of the second.
 """
 
 from collections.abc import Iterator
@@ -33,20 +34,21 @@ def columns(lanes: int) -> int:
     return VECTORS * lanes
 
 
-def _tile(typing_context: Any, lanes: Any, rows: Any, stride: Any, count: Any, panel: Any, depth: Any, start: Any, out: Any, width: Any) -> Any:  # noqa: ARG001
+def _tile(typing_context: Any, lanes: Any, is_narrow: Any, rows: Any, panel: Any, depth: Any, start: Any, out: Any) -> Any:  # noqa: ARG001
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001 -- numba's protocol
-        _Code(builder, lanes.literal_value).multiply(*arguments[1:])
+        _Code(builder, lanes.literal_value, is_narrow=bool(is_narrow.literal_value)).multiply(*arguments[2:])
         return context.get_dummy_value()
 
-    return types.void(lanes, ADDRESS, COUNT, COUNT, ADDRESS, COUNT, types.Tuple((ADDRESS, COUNT)), ADDRESS, COUNT), generate
+    place = types.Tuple((ADDRESS, COUNT))
+    return types.void(lanes, is_narrow, types.Tuple((ADDRESS, COUNT, COUNT)), ADDRESS, COUNT, place, place), generate
 
 
 tile: Any = intrinsic(prefer_literal=True)(_tile)
-"""In kernels: `tile(lanes, rows, stride, count, panel, depth, start, out, width)` multiplies up to six rows with one panel.
+"""In kernels: `tile(lanes, is_narrow, rows, panel, depth, start, out)` multiplies one to six rows with one panel.
 
-`rows` is the address of the first, `stride` bytes lie from one to the next, `count` of them are real: behind the last it is read again.
-`out` is the address of the first of six rows of sums, `width` numbers apart: all are written. `start` is where the numbers lie that sums
-begin with, and how many numbers lie from one row of them to the next; an address of 0 stands for zeros.
+`is_narrow` is 0 or 1. `rows` are the address of the first, how many bytes lie from one to the next, and how many there are; `panel` is an
+address. `out` is the address of the first row of sums, and how many numbers lie from one to the next; `start` likewise of what sums begin
+with, where an address of 0 stands for zeros.
 """
 
 
@@ -66,7 +68,8 @@ def _rearranging(method: str) -> Any:
 turn: Any = _rearranging("turn")
 """In kernels: `turn(lanes, rows, stride, count, panel)` makes columns of a panel from the first numbers of as many rows as there are lanes.
 
-`rows`, `stride` and `count` are as above, also where the last real row lies before the first that is asked for.
+`rows` and `stride` are as above, `count` may be any number: in place of rows that are not there, the last one is read again, also where
+that lies before the first that is asked for.
 """
 
 lay: Any = _rearranging("lay")
@@ -76,19 +79,34 @@ lay: Any = _rearranging("lay")
 class _Code:
     """Writes one of them."""
 
-    def __init__(self, builder: Any, lanes: int):
+    def __init__(self, builder: Any, lanes: int, *, is_narrow: bool = False):
         self._builder = builder
         self._lanes = lanes
+        self._is_narrow = is_narrow
         self._vector = ir.VectorType(ir.FloatType(), lanes)
 
-    def multiply(self, rows: Any, stride: Any, count: Any, panel: Any, depth: Any, start: Any, out: Any, width: Any) -> None:
+    def multiply(self, rows: Any, panel: Any, depth: Any, start: Any, out: Any) -> None:
+        """By code for each number of rows, of which one runs."""
+        builder = self._builder
+        (first, stride, count), panel = cgutils.unpack_tuple(builder, rows), builder.inttoptr(panel, NUMBERS)
+        done = builder.append_basic_block("done")
+        which = builder.switch(count, done)
+        for number in range(1, ROWS + 1):
+            block = builder.append_basic_block(f"rows_{number}")
+            which.add_case(ir.Constant(INDEX, number), block)
+            builder.position_at_end(block)
+            self._multiply([self._at(first, stride, row) for row in range(number)], panel, depth, start, out)
+            builder.branch(done)
+        builder.position_at_end(done)
+
+    def _multiply(self, rows: list[Any], panel: Any, depth: Any, start: Any, out: Any) -> None:
         """Adds up over the depth, then stores."""
         builder = self._builder
-        own_rows = [self._row(rows, stride, count, row) for row in range(ROWS)]
-        sums = self._begun(*cgutils.unpack_tuple(builder, start))
-        panel, out = builder.inttoptr(panel, NUMBERS), builder.inttoptr(out, NUMBERS)
+        sums = self._begun(len(rows), *cgutils.unpack_tuple(builder, start))
+        address, width = cgutils.unpack_tuple(builder, out)
+        out = builder.inttoptr(address, NUMBERS)
         for step in self._steps(depth):
-            self._add_products(step, own_rows, panel, sums)
+            self._add_products(step, rows, panel, sums)
         for row, own in enumerate(sums):
             at = builder.gep(out, [builder.mul(width, ir.Constant(INDEX, row))])
             for vector, place in enumerate(own):
@@ -116,10 +134,10 @@ class _Code:
             for vector in range(VECTORS):
                 builder.store(builder.load(self._piece(source, vector), align=BYTES), self._piece(target, vector), align=BYTES)
 
-    def _begun(self, start: Any, stride: Any) -> list[list[Any]]:
+    def _begun(self, rows: int, start: Any, stride: Any) -> list[list[Any]]:
         """Places of the sums, which hold what they begin with."""
         builder, zeros = self._builder, ir.Constant(self._vector, None)
-        sums = [[cgutils.alloca_once(builder, self._vector) for _ in range(VECTORS)] for _ in range(ROWS)]
+        sums = [[cgutils.alloca_once(builder, self._vector) for _ in range(VECTORS)] for _ in range(rows)]
         with builder.if_else(builder.icmp_unsigned("==", start, ir.Constant(INDEX, 0))) as (without, given):
             with without:
                 for place in (place for own in sums for place in own):
@@ -145,18 +163,33 @@ class _Code:
         builder = self._builder
         kind = ir.FunctionType(self._vector, [self._vector] * 3)
         multiply_add = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{self._lanes}f32")
-        at = builder.gep(panel, [builder.mul(step, ir.Constant(INDEX, VECTORS * self._lanes))])
-        pieces = [builder.load(self._piece(at, vector), align=BYTES) for vector in range(VECTORS)]
+        pieces = self._pieces(panel, step)
         for row, own in zip(rows, sums, strict=True):
             repeated = self._repeated(builder.load(builder.gep(row, [step])))
             for piece, place in zip(pieces, own, strict=True):
                 builder.store(builder.call(multiply_add, [repeated, piece, builder.load(place)]), place)
 
+    def _pieces(self, panel: Any, step: Any) -> list[Any]:
+        """A step's numbers of all columns."""
+        builder, words = self._builder, ir.VectorType(ir.IntType(32), self._lanes)
+        if not self._is_narrow:
+            at = builder.gep(panel, [builder.mul(step, ir.Constant(INDEX, VECTORS * self._lanes))])
+            return [builder.load(self._piece(at, vector), align=BYTES) for vector in range(VECTORS)]
+        at = builder.gep(panel, [builder.mul(step, ir.Constant(INDEX, self._lanes))])
+        both = builder.load(builder.bitcast(at, words.as_pointer()), align=BYTES)
+        low = builder.shl(both, ir.Constant(words, [16] * self._lanes))
+        high = builder.and_(both, ir.Constant(words, [0xFFFF0000] * self._lanes))
+        return [builder.bitcast(half, self._vector) for half in (low, high)]
+
     def _row(self, first: Any, stride: Any, count: Any, number: int) -> Any:
         """Where a row begins, or the last that there is."""
         builder, constant = self._builder, ir.Constant(INDEX, number)
         real = builder.select(builder.icmp_signed("<", constant, count), constant, builder.sub(count, ir.Constant(INDEX, 1)))
-        return builder.inttoptr(builder.add(first, builder.mul(stride, real)), NUMBERS)
+        return self._at(first, stride, real)
+
+    def _at(self, first: Any, stride: Any, number: Any) -> Any:
+        offset = self._builder.mul(stride, ir.Constant(INDEX, number) if isinstance(number, int) else number)
+        return self._builder.inttoptr(self._builder.add(first, offset), NUMBERS)
 
     def _piece(self, pointer: Any, number: int) -> Any:
         at = self._builder.gep(pointer, [ir.Constant(INDEX, number * self._lanes)])

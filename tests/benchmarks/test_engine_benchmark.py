@@ -35,16 +35,16 @@ def test_the_shapes_have_the_parameters_that_their_names_promise(name: str, mill
 
 
 def test_a_decode_step_reads_all_weights_once_and_every_sequences_cache():
-    """A token's cache is keys and values of each layer."""
+    """Weights as they are stored; a token's cache is keys and values of each layer."""
     read, multiplied = decode_cost(SIZE, [10, 30])
-    assert read == 1_100 * 4 + 40 * (2 * 2 * 4 * 4)
+    assert read == 1_100 * 2 + 40 * (2 * 2 * 4 * 4)
     assert multiplied == 2 * 1_100 * 2
 
 
 def test_the_least_time_of_one_request_is_its_prefill_and_its_steps():
     """The prompt's own token comes with the prefill; two more need a step each, over a growing context."""
     floor = least(SIZE, MEMORY_BOUND, [ask(10, 3)], 1)
-    assert floor.bytes == 2 * 4_400 + (11 + 12) * 64
+    assert floor.bytes == 2 * 2_200 + (11 + 12) * 64
     assert floor.wall_s == pytest.approx(floor.bytes, rel=1e-6)
 
 

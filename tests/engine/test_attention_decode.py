@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pipeline.engine.attention.decode import form as kernel_form
-from pipeline.engine.attention.decoding import decode, find_kernel
+from pipeline.engine.attention.decoding import decode, kernels_for
 from pipeline.engine.attention.hook import Form
 from pipeline.engine.attention.paged import LayerShape, _LayerCache
 from pipeline.engine.attention.plain import decode_plainly
@@ -39,7 +39,7 @@ def compared(layer, step, query, form):
     """What the kernel computes, and what torch does."""
     out = torch.full((query.shape[1] + 2, query.shape[0], layer.values.shape[-1]), torch.inf, dtype=query.dtype)
     with torch.inference_mode():
-        decode(find_kernel(layer.keys, layer.values, len(query)), layer.keys, layer.values, step.decodes(), query, form, out)
+        decode(layer.kernel(len(query)), layer.keys, layer.values, step.decodes(), query, form, out)
         expected = torch.cat([decode_plainly(layer.keys, layer.values, bucket, query, form) for bucket in step.buckets])
     assert out[len(LENGTHS) :].isinf().all(), "only the decodes' places are written"
     return out[: len(LENGTHS)].float(), expected.float()
@@ -102,10 +102,10 @@ def test_what_the_work_is_split_into_changes_nothing(is_parallel):
             query.numpy(),
             layer.keys.flatten(1, 2).numpy(),
             layer.values.flatten(1, 2).numpy(),
-            decodes.blocks.numpy(),
-            decodes.starts.numpy(),
+            decodes.blocks,
+            decodes.starts,
             4,
-            decodes.lengths.numpy(),
+            decodes.lengths,
             0.3,
             0,
             0.0,
@@ -123,7 +123,7 @@ def test_what_the_work_is_split_into_changes_nothing(is_parallel):
 def test_other_caches_are_left_to_torch():
     """The kernel knows float32 and bfloat16 in main memory."""
     cache = torch.empty(2, 1, 4, 8)
-    assert find_kernel(cache, cache, 4) is not None
-    assert find_kernel(cache.bfloat16(), cache.bfloat16(), 4) is not None
-    assert find_kernel(cache.half(), cache.half(), 4) is None
-    assert find_kernel(cache.to("meta"), cache.to("meta"), 4) is None
+    assert kernels_for(cache, cache, 4) is not None
+    assert kernels_for(cache.bfloat16(), cache.bfloat16(), 4) is not None
+    assert kernels_for(cache.half(), cache.half(), 4) is None
+    assert kernels_for(cache.to("meta"), cache.to("meta"), 4) is None

@@ -16,7 +16,7 @@ from pipeline.engine.attention.decode import form as decode_form
 from pipeline.engine.attention.hook import Form
 from pipeline.engine.attention.plain import decode_plainly
 from pipeline.engine.forms import CannotKeep
-from pipeline.engine.kernels import KERNELS, Kernels
+from pipeline.engine.kernels import KERNELS, Kernels, Pair
 from pipeline.engine.rewrites import encoder, gelu, layer_norm
 from pipeline.engine.rewrites.activation import SIGMOIDS
 from pipeline.engine.rewrites.gating import form as gating_form
@@ -131,6 +131,40 @@ def test_where_nothing_can_be_kept_a_worker_serves_without_and_says_so_once():
     assert "/nowhere: read-only" in logs[0]["detail"]
 
 
+def test_a_kernel_is_expected_where_there_is_one_or_one_will_come():
+    """Not where nothing can be kept: torch's operations serve there for good, and nobody need get ready for anything else."""
+    with aside() as (kernels, _):
+        assert kernels.expects(form(100), passes)
+        assert kernels.expects(form(1), passes)
+        assert not kernels.expects(form(NOWHERE), passes)
+
+
+def test_a_kernel_whose_compiling_failed_is_not_expected_any_more():
+    """Whoever got ready for it can go back."""
+    with aside("raise SystemExit(1)") as (kernels, logs):
+        assert kernels.expects(form(1), passes)
+        wait_for(lambda: logs)
+        assert not kernels.expects(form(1), passes)
+        assert kernels.find(form(1), passes) is None
+
+
+def test_a_pair_looks_for_a_kernel_until_it_is_there(monkeypatch):
+    """Each way by itself, and then no more."""
+    found = {False: None, True: "parallel"}
+    asked = []
+
+    def find(of, _):
+        asked.append(is_parallel := bool(of.arguments[-1]))
+        return found[is_parallel]
+
+    monkeypatch.setattr(KERNELS, "find", find)
+    pair = Pair(gating_form, passes)
+    assert [pair.find(is_parallel=True), pair.find(is_parallel=True), pair.find(is_parallel=False)] == ["parallel", "parallel", None]
+    found[False] = "serial"
+    assert [pair.find(is_parallel=False), pair.find(is_parallel=False)] == ["serial", "serial"]
+    assert asked == [True, False, False]
+
+
 def test_where_nothing_can_be_kept_others_compile_in_the_process():
     """A warning says that each start pays for it."""
     kernels = Kernels(command("raise SystemExit(1)"))
@@ -194,7 +228,7 @@ def decode_wrongly(*arguments):
 def test_the_decode_kernel_passes_its_proof(dtype):
     """In the precision that the cache has."""
     cache = torch.empty(2, 1, 4, 8, dtype=dtype)
-    kernel = decoding.find_kernel(cache, cache[..., :6], 4)
+    kernel = decoding.kernels_for(cache, cache[..., :6], 4).find(is_parallel=False)
     assert decoding.is_right(kernel, group=2, key_width=8, value_width=6, dtype=dtype)
 
 
@@ -252,7 +286,7 @@ def test_attention_takes_the_kernel_from_the_step_on_in_which_it_is_there(monkey
     query, key, value = (torch.randn(1, heads, 1, width, generator=draw) for heads, width in ((4, 8), (2, 8), (2, 6)))
     plain = []
     monkeypatch.setattr(paged, "decode_plainly", lambda *arguments: plain.append(1) or decode_plainly(*arguments))
-    monkeypatch.setattr(decoding, "KERNELS", kernels := Kernels(command("raise SystemExit(1)")))
+    monkeypatch.setattr("pipeline.engine.kernels.KERNELS", kernels := Kernels(command("raise SystemExit(1)")))
     form = decode_form(2, 8, 6, is_half=False, is_parallel=False)
     kernels._known[form] = None
     before = attention.attend(module, query, key, value, Form(1.0, 0, 0.0, None))

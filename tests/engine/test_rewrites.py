@@ -1,5 +1,7 @@
 """What is put in place of a model's modules, and what is left as it is."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from torch import nn
@@ -7,7 +9,7 @@ from torch import nn
 from pipeline.engine.kernels import KERNELS
 from pipeline.engine.rewrites import linear, norm, rms_norm
 from pipeline.engine.rewrites.gated import GatedMlp
-from pipeline.engine.rewrites.linear import PackedLinear, can_pack
+from pipeline.engine.rewrites.linear import PackedLinear, TiledLinear, can_pack
 from pipeline.engine.rewrites.norm import RmsNorm
 from pipeline.engine.rewrites.rewriting import rewrite
 from tests.engine.rewriting import CPU, ROWS, packs_here, rewritten
@@ -18,9 +20,9 @@ __all__ = ["packs_here"]
 class Mlp(nn.Module):
     """A gated multilayer perceptron in the form that transformers' models have."""
 
-    def __init__(self, activation, scale=1.0):
+    def __init__(self, activation, scale=1.0, hidden=24):
         super().__init__()
-        self.gate_proj, self.up_proj, self.down_proj = nn.Linear(16, 24), nn.Linear(16, 24, bias=False), nn.Linear(24, 16)
+        self.gate_proj, self.up_proj, self.down_proj = nn.Linear(16, hidden), nn.Linear(16, hidden, bias=False), nn.Linear(hidden, 16)
         self.act_fn = activation
         self.scale = scale
 
@@ -77,6 +79,31 @@ def test_a_module_of_known_form_is_replaced_by_what_computes_the_same(module, ki
         torch.testing.assert_close(substitute(ROWS), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("is_narrow", [True, False])
+def test_a_linear_layer_is_by_our_own_kernel_where_there_is_one(packs_here, is_narrow):
+    """Whether bfloat16 can hold its numbers or not."""
+    module = nn.Linear(16, 48)
+    with torch.inference_mode():
+        if is_narrow:
+            module.weight.copy_(module.weight.bfloat16())
+        expected = module(ROWS)
+        substitute, counts = rewritten(module)
+        assert type(substitute) is (TiledLinear if packs_here == "AVX2" else PackedLinear)
+        assert counts == {type(substitute).__name__: 1}
+        torch.testing.assert_close(substitute(ROWS), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("activation", [nn.SiLU(), nn.GELU(), nn.GELU(approximate="tanh")], ids=["silu", "gelu", "tanh gelu"])
+def test_a_perceptron_whose_columns_fill_tiles_is_replaced_too(activation):
+    """Its activation is then not oneDNN's."""
+    module = Mlp(activation, hidden=32)
+    with torch.inference_mode():
+        expected = module(ROWS)
+        substitute, counts = rewritten(module)
+        assert counts == {"GatedMlp": 1}
+        torch.testing.assert_close(substitute(ROWS), expected, rtol=1e-5, atol=1e-5)
+
+
 def test_a_norm_whose_rows_do_not_lie_side_by_side_computes_the_same():
     """Torch's operations take those."""
     with torch.inference_mode():
@@ -105,8 +132,11 @@ def test_a_wrong_norm_kernel_does_not_pass():
     ],
     ids=["scaled", "other activation", "centred norm", "subclass", "layer norm"],
 )
-def test_what_looks_alike_and_computes_something_else_stays(module, counts):
-    """A rewrite off by a thousandth is refused; the parts of what stays are looked at."""
+def test_what_looks_alike_and_computes_something_else_stays(packs_here, module, counts):
+    """A rewrite off by a thousandth is refused; the parts of what stays are looked at. Of three linear layers the columns of one fill tiles."""
+    if counts and packs_here == "AVX2":
+        counts = {"PackedLinear": 2, "TiledLinear": 1}
+    module = deepcopy(module)
     with torch.inference_mode():
         expected = module(ROWS)
         substitute, found = rewritten(module)
@@ -130,7 +160,8 @@ def test_a_rewrite_that_fails_here_is_refused(monkeypatch):
     def fail(_self, _rows):
         raise RuntimeError("not on this processor")
 
-    monkeypatch.setattr(PackedLinear, "forward", fail)
+    for kind in (PackedLinear, TiledLinear):
+        monkeypatch.setattr(kind, "forward", fail)
     module = nn.Linear(16, 16)
     assert rewritten(module) == (module, {})
 

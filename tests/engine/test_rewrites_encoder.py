@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.engine.rewrites.encoder import GeluLinear, NormedLinear, TiledLinear
+from pipeline.engine.rewrites.encoder import GeluLinear, NormedLinear
+from pipeline.engine.rewrites.linear import TiledLinear
 from pipeline.engine.rewrites.rewriting import rewrite_encoder
 from tests.engine.rewriting import CPU, ROWS, packs_here
 

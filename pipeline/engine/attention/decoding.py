@@ -13,7 +13,7 @@ from pipeline.engine.attention.hook import Form
 from pipeline.engine.attention.plain import decode_plainly
 from pipeline.engine.attention.step import AttentionStep, DecodeBucket, Decodes
 from pipeline.engine.compilation import Kernel
-from pipeline.engine.kernels import KERNELS
+from pipeline.engine.kernels import Pair
 from pipeline.engine.rewrites.closeness import are_close
 from pipeline.engine.threads import workers
 
@@ -22,13 +22,13 @@ PROOF_LENGTHS = (37, 21, 16, 1)
 PROOF_BLOCK_TOKENS = 16
 
 
-def find_kernel(keys: Tensor, values: Tensor, heads: int) -> Kernel | None:
-    """The kernel for a cache, [KV heads, blocks, block tokens, width] both; None where there is none, or not yet."""
+def kernels_for(keys: Tensor, values: Tensor, heads: int) -> Pair | None:
+    """The kernels for a cache, [KV heads, blocks, block tokens, width] both, and so many query heads; None where there are none for it."""
     if keys.device.type != "cpu" or keys.dtype not in {torch.float32, torch.bfloat16}:
         return None
     group, widths = heads // keys.shape[0], (keys.shape[-1], values.shape[-1])
-    wanted = kernel_form(group, *widths, is_half=keys.dtype is torch.bfloat16, is_parallel=workers() > 1)
-    return KERNELS.find(wanted, partial(is_right, group=group, key_width=widths[0], value_width=widths[1], dtype=keys.dtype))
+    form = partial(kernel_form, group, *widths, is_half=keys.dtype is torch.bfloat16)
+    return Pair(form, partial(is_right, group=group, key_width=widths[0], value_width=widths[1], dtype=keys.dtype))
 
 
 def decode(kernel: Kernel, keys: Tensor, values: Tensor, decodes: Decodes, query: Tensor, form: Form, attended: Tensor) -> None:
@@ -43,23 +43,23 @@ def decode(kernel: Kernel, keys: Tensor, values: Tensor, decodes: Decodes, query
         form: What happens to the scores.
         attended: [T, heads, value width]; the decodes' places are written.
     """
-    sequences = decodes.lengths.numel()
-    rows = query[:, :sequences].transpose(0, 1).float()
+    sequences = decodes.lengths.size
     is_half = keys.dtype is torch.bfloat16
+    rows = (query.float() if is_half else query).numpy()[:, :sequences].transpose(1, 0, 2)
     out = attended[:sequences].float() if is_half else attended
     kernel(
-        rows.numpy(),
-        numbers(keys.flatten(1, 2)),
-        numbers(values.flatten(1, 2)),
-        decodes.blocks.numpy(),
-        decodes.starts.numpy(),
+        rows,
+        numbers(keys).reshape(keys.shape[0], -1, keys.shape[-1]),
+        numbers(values).reshape(values.shape[0], -1, values.shape[-1]),
+        decodes.blocks,
+        decodes.starts,
         keys.shape[2],
-        decodes.lengths.numpy(),
+        decodes.lengths,
         form.scaling,
         form.window,
         float(form.softcap),
         NO_SINKS if form.sinks is None else form.sinks.float().numpy(),
-        out.numpy(),
+        out.numpy()[:sequences],
         workers(),
     )
     if is_half:

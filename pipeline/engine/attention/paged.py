@@ -11,10 +11,13 @@ import torch
 import torch.nn.functional as F  # noqa: N812 -- torch's own convention
 from torch import Tensor, nn
 
-from pipeline.engine.attention.decoding import decode, find_kernel
+from pipeline.engine.attention.decoding import decode, kernels_for
 from pipeline.engine.attention.hook import Form
 from pipeline.engine.attention.plain import decode_plainly, softmax, squash
 from pipeline.engine.attention.step import AttentionStep, PrefillChunk
+from pipeline.engine.compilation import Kernel
+from pipeline.engine.kernels import Pair
+from pipeline.engine.threads import workers
 
 SCORE_TILE_TOKENS = 256
 """Query tokens whose scores are held at once where SDPA cannot be used."""
@@ -35,12 +38,21 @@ class LayerShape:
 
 
 class _LayerCache:
-    __slots__ = ("keys", "values")
+    __slots__ = ("_kernels", "flat_keys", "flat_values", "keys", "values")
 
     def __init__(self, shape: LayerShape, blocks: int, block_tokens: int, dtype: torch.dtype, device: torch.device):
         # Zeros: what is padding in a gather must be finite, whatever was there before.
         self.keys = torch.zeros(shape.kv_heads, blocks, block_tokens, shape.key_width, dtype=dtype, device=device)
         self.values = torch.zeros(shape.kv_heads, blocks, block_tokens, shape.value_width, dtype=dtype, device=device)
+        self.flat_keys, self.flat_values = self.keys.flatten(1, 2), self.values.flatten(1, 2)
+        self._kernels: dict[int, Pair | None] = {}
+
+    def kernel(self, heads: int) -> Kernel | None:
+        """What decodes with so many query heads; None where nothing does but torch's operations, or not yet."""
+        if heads not in self._kernels:
+            self._kernels[heads] = kernels_for(self.keys, self.values, heads)
+        kernels = self._kernels[heads]
+        return None if kernels is None else kernels.find(is_parallel=workers() > 1)
 
 
 class PagedAttention:
@@ -73,10 +85,10 @@ class PagedAttention:
         """Writes the step's keys and values and computes the layer; see `hook.Attention`."""
         layer, step = self._layers[module], self.step
         assert step is not None, "the runner sets the step"  # noqa: S101 -- our bug, not outside input
-        layer.keys.flatten(1, 2).index_copy_(1, step.slots, key[0])
-        layer.values.flatten(1, 2).index_copy_(1, step.slots, value[0])
+        layer.flat_keys.index_copy_(1, step.slots, key[0])
+        layer.flat_values.index_copy_(1, step.slots, value[0])
         attended = query.new_empty(query.shape[2], query.shape[1], value.shape[-1])
-        kernel = find_kernel(layer.keys, layer.values, query.shape[1]) if step.buckets else None
+        kernel = layer.kernel(query.shape[1]) if step.buckets else None
         if kernel is not None:
             decode(kernel, layer.keys, layer.values, step.decodes(), query[0], form, attended)
         else:

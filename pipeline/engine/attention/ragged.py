@@ -67,11 +67,11 @@ def define(lanes: int, is_parallel: int) -> Definition:
                     row = query.ctypes.data + np.uint64(first * row_bytes + head * query.strides[1])
                     for column in range(0, tokens, across):
                         panel, place = at_keys + np.uint64(column * key_width * BYTES), at_scores + np.uint64(column * BYTES)
-                        tile(lanes, row, row_bytes, count, panel, key_width, (0, 0), place, padded)
+                        tile(lanes, 0, (row, row_bytes, count), panel, key_width, (0, 0), (place, padded))
                     _weigh(scores, count, tokens, scaling, parts)
                     for column in range(0, value_width, across):
                         panel, place = at_values + np.uint64(column * tokens * BYTES), at_sums + np.uint64(column * BYTES)
-                        tile(lanes, at_scores, padded * BYTES, count, panel, tokens, (0, 0), place, value_width)
+                        tile(lanes, 0, (at_scores, padded * BYTES, count), panel, tokens, (0, 0), (place, value_width))
                     _put(sums, parts, out, first, count, head)
 
     return Definition(attend, (HEADS, HEADS, HEADS, STARTS, types.float32, ROOM, OUT), bool(is_parallel))

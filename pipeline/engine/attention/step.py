@@ -6,8 +6,12 @@ length so that sequences of like length stand together (a bucket); then the chun
 
 from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
+
+Numbers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,9 +57,9 @@ class Decodes:
         lengths: Tokens of each, the one decoded now included, [sequences], int64.
     """
 
-    blocks: Tensor
-    starts: Tensor
-    lengths: Tensor
+    blocks: Numbers
+    starts: Numbers
+    lengths: Numbers
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,5 +120,6 @@ class AttentionStep:
                 starts.append(torch.arange(begin, begin + bucket.blocks.numel(), bucket.blocks.numel() // bucket.sequences))
                 begin += bucket.blocks.numel()
             blocks = torch.cat([bucket.blocks for bucket in self.buckets])
-            self._decodes.append(Decodes(blocks, torch.cat(starts), torch.cat([bucket.lengths for bucket in self.buckets])))
+            lengths = torch.cat([bucket.lengths for bucket in self.buckets])
+            self._decodes.append(Decodes(blocks.numpy(), torch.cat(starts).numpy(), lengths.numpy()))
         return self._decodes[0]

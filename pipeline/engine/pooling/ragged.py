@@ -16,10 +16,8 @@ from pipeline.engine.pooling.batching import Run
 from pipeline.engine.rewrites.closeness import are_close
 from pipeline.engine.threads import workers
 from pipeline.engine.tile import columns
+from pipeline.engine.vectors import AVX512, lanes
 
-LANES = {"AVX2": 8, "AVX512": 16}
-"""float32 numbers in a vector, by what torch calls the processor; others have no kernel."""
-MOST_LANES = max(LANES.values())
 PROOF_LENGTHS = (1, 5, 37, 70)
 PROOF_HEADS, PROOF_KV_HEADS, PROOF_WIDTH = 4, 2, 32
 
@@ -34,12 +32,12 @@ def starts_of(row: Sequence[Run]) -> Starts:
 
 def find_kernel(query: Tensor, value: Tensor) -> Kernel | None:
     """The kernel for heads, [1, heads, T, width]; None where there is none, or not yet."""
-    lanes = LANES.get(torch.backends.cpu.get_cpu_capability())
-    if lanes is None or query.device.type != "cpu" or query.dtype is not torch.float32:
+    known = lanes()
+    if known is None or query.device.type != "cpu" or query.dtype is not torch.float32:
         return None
-    if query.shape[-1] % lanes or value.shape[-1] % columns(lanes):
+    if query.shape[-1] % known or value.shape[-1] % columns(known):
         return None
-    return KERNELS.find(kernel_form(lanes, is_parallel=workers() > 1), is_right)
+    return KERNELS.find(kernel_form(known, is_parallel=workers() > 1), is_right)
 
 
 def attend(kernel: Kernel, query: Tensor, key: Tensor, value: Tensor, starts: Starts, scaling: float) -> Tensor:
@@ -58,7 +56,7 @@ def attend(kernel: Kernel, query: Tensor, key: Tensor, value: Tensor, starts: St
     """
     widths = query.shape[-1], value.shape[-1]
     out = query.new_empty(query.shape[2], query.shape[1], widths[1])
-    room = np.empty((workers(), room_numbers(MOST_LANES, int(np.diff(starts).max()), *widths)), dtype=np.float32)
+    room = np.empty((workers(), room_numbers(AVX512, int(np.diff(starts).max()), *widths)), dtype=np.float32)
     kernel(*map(_rows, (query, key, value)), starts, np.float32(scaling), room, out.numpy())
     return out
 

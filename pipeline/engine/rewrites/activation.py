@@ -1,34 +1,38 @@
-"""Activations of gated perceptrons: in the product's own epilogue, or in one compiled pass over what two plain products made.
+"""Activations of gated perceptrons: in the epilogue of oneDNN's product, or in one compiled pass over what two plain products made.
 
 oneDNN computes `swish` and `gelu` on AVX2 so slowly that a product with one of them takes up to a sixth longer than without; the
 pass takes a third of that. It knows the family `x * sigmoid(slope * (x + cubic * x^3))`: swish, and gelu by tanh.
 """
 
-from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812 -- torch's own convention
 from torch import Tensor
 
 from pipeline.engine.compilation import Kernel
-from pipeline.engine.kernels import KERNELS
+from pipeline.engine.kernels import Pair
 from pipeline.engine.rewrites import gating
 from pipeline.engine.rewrites.closeness import are_close
 from pipeline.engine.rewrites.linear import Packed
-from pipeline.engine.threads import workers
+from pipeline.engine.threads import is_worth_splitting, workers
+
+Product = Callable[[Tensor], Tensor]
+"""With a weight: rows in, rows out."""
 
 
 class Activation(Protocol):
     """Computes `activation(gate(rows)) * up(rows)`."""
 
-    def __call__(self, gate: Packed, up: Packed, rows: Tensor) -> Tensor:
+    def __call__(self, gate: Any, up: Any, rows: Tensor) -> Tensor:
         """Rows in, [1, T, hidden width] out."""
         ...
 
 
 class Epilogue(NamedTuple):
-    """Inside the products, by oneDNN's names."""
+    """Inside oneDNN's products, by its names."""
 
     name: str
     how: str = ""
@@ -38,16 +42,25 @@ class Epilogue(NamedTuple):
         return up.times(rows, gate(rows, self.name, self.how))
 
 
+class Erf(NamedTuple):
+    """GELU by the error function, after the products."""
+
+    def __call__(self, gate: Product, up: Product, rows: Tensor) -> Tensor:
+        """See `Activation`."""
+        return F.gelu(gate(rows)).mul_(up(rows))
+
+
 class Sigmoid(NamedTuple):
     """After the products, for float32."""
 
     slope: float = 1.0
     cubic: float = 0.0
 
-    def __call__(self, gate: Packed, up: Packed, rows: Tensor) -> Tensor:
+    def __call__(self, gate: Product, up: Product, rows: Tensor) -> Tensor:
         """See `Activation`."""
-        kernel = KERNELS.find(gating.form(is_parallel=workers() > 1), self.is_right)
-        return self.gate(kernel, gate(rows), up(rows))
+        gated, other = gate(rows), up(rows)
+        kernel = GATING.find(is_parallel=is_worth_splitting(gated.numel()))
+        return self.gate(kernel, gated, other)
 
     def gate(self, kernel: Kernel | None, gate: Tensor, up: Tensor) -> Tensor:
         """Gates in place, [..., hidden width] both; with torch's operations where there is no kernel."""
@@ -67,12 +80,13 @@ class Sigmoid(NamedTuple):
 
 GELU_SLOPE = 2 * (2 / np.pi) ** 0.5
 SIGMOIDS = (Sigmoid(), Sigmoid(GELU_SLOPE, 0.044715))
+GATING = Pair(gating.form, SIGMOIDS[0].is_right)
 PROOF_ROWS, PROOF_WIDTH = 8, 33
 EPILOGUES = (Epilogue("swish"), Epilogue("gelu", "tanh"), Epilogue("gelu", "none"))
 
 
-def activations(dtype: torch.dtype) -> Iterator[Activation]:
-    """What there is, the faster ones first. Which one a model means, comparing tells."""
+def activations(gate: Product, up: Product, dtype: torch.dtype) -> Iterator[Activation]:
+    """What there is for two products, the faster ones first. Which one a model means, comparing tells."""
     if dtype is torch.float32:
         yield from SIGMOIDS
-    yield from EPILOGUES
+    yield from EPILOGUES if isinstance(gate, Packed) and isinstance(up, Packed) else (Erf(),)

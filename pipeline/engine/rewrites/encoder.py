@@ -16,40 +16,12 @@ from pipeline.engine.compilation import Kernel
 from pipeline.engine.kernels import KERNELS
 from pipeline.engine.rewrites import gelu, layer_norm
 from pipeline.engine.rewrites.closeness import are_close
+from pipeline.engine.rewrites.linear import tiled_linears
 from pipeline.engine.rewrites.rewrite import Rewrite
 from pipeline.engine.rewrites.weight import Weight
 from pipeline.engine.threads import workers
 
 PROOF_ROWS, PROOF_WIDTH = 9, 37
-
-
-class TiledLinear(Rewrite):
-    """In place of a linear layer, float32."""
-
-    def __init__(self, linear: nn.Linear):
-        super().__init__()
-        self.width = self.in_features = int(linear.in_features)
-        self.out_features = int(linear.out_features)
-        self._weight = Weight(linear.weight.detach(), None if linear.bias is None else linear.bias.detach())
-
-    @property
-    def weight(self) -> Tensor:
-        """The original's, for models that ask; a copy."""
-        return self._weight.matrix()
-
-    @property
-    def bias(self) -> Tensor | None:
-        """Likewise, as it is."""
-        return self._weight.bias
-
-    @property
-    def is_faster(self) -> bool:
-        """Tells whether there is a kernel for it."""
-        return self._weight.is_laid_out
-
-    def forward(self, rows: Tensor) -> Tensor:
-        """See `nn.Linear`."""
-        return self._weight.times(rows)
 
 
 class GeluLinear(Rewrite):
@@ -63,7 +35,7 @@ class GeluLinear(Rewrite):
     def forward(self, hidden_states: Tensor) -> Tensor:
         """Rows in, rows out."""
         kernel = KERNELS.find(gelu.form(is_parallel=workers() > 1), gelu_is_right)
-        return bend(kernel, self._weight.times(hidden_states), self._bias)
+        return bend(kernel, self._weight(hidden_states), self._bias)
 
 
 def bend(kernel: Kernel | None, rows: Tensor, bias: Tensor) -> Tensor:
@@ -103,7 +75,7 @@ class NormedLinear(Rewrite):
     def forward(self, hidden_states: Tensor, input_tensor: Tensor) -> Tensor:
         """Rows and the residual in, by transformers' names, rows out."""
         kernel = KERNELS.find(layer_norm.form(is_parallel=workers() > 1), norm_is_right)
-        return close(kernel, self._weight.times(hidden_states), self._bias, input_tensor, self._norm)
+        return close(kernel, self._weight(hidden_states), self._bias, input_tensor, self._norm)
 
     @staticmethod
     def ask(module: nn.Module, rows: Tensor) -> Tensor:
@@ -147,12 +119,6 @@ def normed_linears(module: nn.Module) -> Iterator[Rewrite]:
         return
     if linear.bias is not None and norm.bias is not None and norm.normalized_shape == (linear.out_features,):
         yield NormedLinear(linear, norm)
-
-
-def tiled_linears(module: nn.Module) -> Iterator[Rewrite]:
-    """Offers one for a plain linear layer, where it is faster; not for a subclass, whose forward may do more."""
-    if type(module) is nn.Linear and (tiled := TiledLinear(module)).is_faster:
-        yield tiled
 
 
 def _has(module: nn.Module, *, weights: int, arguments: int) -> bool:

@@ -1,11 +1,11 @@
-"""The gated multilayer perceptron, `down(act(gate(x)) * up(x))`, over packed weights."""
+"""The gated multilayer perceptron, `down(act(gate(x)) * up(x))`."""
 
 from collections.abc import Iterator
 
 from torch import Tensor, nn
 
-from pipeline.engine.rewrites.activation import Activation, activations
-from pipeline.engine.rewrites.linear import Packed
+from pipeline.engine.rewrites.activation import Activation, Product, activations
+from pipeline.engine.rewrites.linear import faster
 from pipeline.engine.rewrites.rewrite import Rewrite
 
 LINEARS = ("gate_proj", "up_proj", "down_proj")
@@ -14,7 +14,7 @@ LINEARS = ("gate_proj", "up_proj", "down_proj")
 class GatedMlp(Rewrite):
     """In place of a module that has nothing but the three linear layers and an activation."""
 
-    def __init__(self, gate: Packed, up: Packed, down: Packed, width: int, activation: Activation):
+    def __init__(self, gate: Product, up: Product, down: Product, width: int, activation: Activation):
         super().__init__()
         self.width = width
         self._gate, self._up, self._down = gate, up, down
@@ -30,6 +30,6 @@ def gated(module: nn.Module) -> Iterator[Rewrite]:
     linears = [getattr(module, name, None) for name in LINEARS]
     others = [child for name, child in module.named_children() if name not in LINEARS]
     if all(type(linear) is nn.Linear for linear in linears) and not any(True for child in others for _ in child.parameters()):
-        gate, up, down = (Packed(linear) for linear in linears if linear is not None)
-        for activation in activations(linears[0].weight.dtype):  # type: ignore[union-attr]
+        gate, up, down = (faster(linear) for linear in linears if linear is not None)
+        for activation in activations(gate, up, linears[0].weight.dtype):  # type: ignore[union-attr]
             yield GatedMlp(gate, up, down, linears[0].in_features, activation)  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""Linear layers over weights that lie as oneDNN reads them: packed once, not at each call."""
+"""Linear layers over weights that lie as they are read: by a kernel of our own, or by oneDNN. Laid out once, not at each call."""
 
 import os
 import platform
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.engine.rewrites.rewrite import Rewrite
+from pipeline.engine.rewrites.weight import Weight
 
 PRIMITIVES = "128"
 """Products of different sizes that oneDNN keeps prepared, half a MiB each; it would keep 1,024, and every step has another number of rows."""
@@ -23,19 +24,13 @@ def can_pack(dtype: torch.dtype, device: torch.device) -> bool:
 
 
 class Packed:
-    """One packed weight with its bias.
-
-    Args:
-        linears: Where they come from. What several make of a row lies side by side; all have a bias, or none.
-    """
+    """One weight with its bias as oneDNN reads it."""
 
     __slots__ = ("bias", "weight")
 
-    def __init__(self, *linears: nn.Linear):
-        weight = torch.cat([linear.weight.detach() for linear in linears]) if len(linears) > 1 else linears[0].weight.detach()
-        self.weight: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, None)  # noqa: SLF001
-        biases = [linear.bias for linear in linears if linear.bias is not None]
-        self.bias: Tensor | None = torch.cat(biases) if biases else None
+    def __init__(self, weight: Weight):
+        self.bias = weight.bias
+        self.weight: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.matrix(), None)  # noqa: SLF001
 
     def __call__(self, rows: Tensor, then: str = "none", how: str = "") -> Tensor:
         """Multiplies, and applies the elementwise function `then` of oneDNN's to what comes of it."""
@@ -48,15 +43,45 @@ class Packed:
         return result
 
 
+def faster(*linears: nn.Linear) -> Weight | Packed:
+    """What multiplies rows with the weights of one linear layer, or of several that read the same, in the faster way that there is here."""
+    weight = Weight.of(*linears)
+    return weight if weight.is_laid_out else Packed(weight)
+
+
+class TiledLinear(Rewrite):
+    """In place of an `nn.Linear`, by our own kernel."""
+
+    def __init__(self, linear: nn.Linear, weight: Weight):
+        super().__init__()
+        self.width = self.in_features = int(linear.in_features)
+        self.out_features = int(linear.out_features)
+        self._weight = weight
+
+    @property
+    def weight(self) -> Tensor:
+        """The original's, for models that ask; a copy."""
+        return self._weight.matrix()
+
+    @property
+    def bias(self) -> Tensor | None:
+        """Likewise, as it is."""
+        return self._weight.bias
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """See `nn.Linear`."""
+        return self._weight(rows)
+
+
 class PackedLinear(Rewrite):
-    """In place of an `nn.Linear`."""
+    """In place of an `nn.Linear`, by oneDNN."""
 
     def __init__(self, linear: nn.Linear):
         super().__init__()
         self.width = self.in_features = int(linear.in_features)
         self.out_features: int = linear.out_features
         self._dtype = linear.weight.dtype
-        self._packed = Packed(linear)
+        self._packed = Packed(Weight.of(linear))
 
     @property
     def bias(self) -> Tensor | None:
@@ -73,7 +98,13 @@ class PackedLinear(Rewrite):
         return self._packed(rows)
 
 
-def packed(module: nn.Module) -> Iterator[Rewrite]:
-    """Offers a packed linear layer for a plain one; not for a subclass, whose forward may do more."""
+def tiled_linears(module: nn.Module) -> Iterator[Rewrite]:
+    """Offers one for a plain linear layer where there is a kernel for it; not for a subclass, whose forward may do more."""
+    if type(module) is nn.Linear and (weight := Weight.of(module)).is_laid_out:
+        yield TiledLinear(module, weight)
+
+
+def packed_linears(module: nn.Module) -> Iterator[Rewrite]:
+    """Offers one for any plain linear layer."""
     if type(module) is nn.Linear:
         yield PackedLinear(module)

@@ -8,11 +8,11 @@ import torch.nn.functional as F  # noqa: N812 -- torch's own convention
 from torch import Tensor, nn
 
 from pipeline.engine.compilation import Kernel
-from pipeline.engine.kernels import KERNELS
+from pipeline.engine.kernels import Pair
 from pipeline.engine.rewrites import rms_norm
 from pipeline.engine.rewrites.closeness import are_close
 from pipeline.engine.rewrites.rewrite import Rewrite
-from pipeline.engine.threads import workers
+from pipeline.engine.threads import is_worth_splitting, workers
 
 PROOF_ROWS, PROOF_WIDTH = 9, 37
 
@@ -25,11 +25,12 @@ class RmsNorm(Rewrite):
         self.weight = nn.Parameter(weight, requires_grad=False)
         self.width = weight.numel()
         self.variance_epsilon = epsilon
+        self._kernels = Pair(rms_norm.form, is_right)
 
     def forward(self, rows: Tensor) -> Tensor:
         """Rows in, rows out."""
         has_form = rows.dtype is torch.float32 and rows.is_contiguous()
-        kernel = KERNELS.find(rms_norm.form(is_parallel=workers() > 1), is_right) if has_form else None
+        kernel = self._kernels.find(is_parallel=is_worth_splitting(rows.numel())) if has_form else None
         return even(kernel, rows, self.weight, self.variance_epsilon)
 
 
@@ -37,9 +38,10 @@ def even(kernel: Kernel | None, rows: Tensor, weight: Tensor, epsilon: float) ->
     """Norms rows, [..., width], contiguous for the kernel; with torch's operations where there is none."""
     if kernel is None:
         return F.rms_norm(rows, weight.shape, weight, epsilon)
-    out = torch.empty_like(rows)
-    kernel(rows.view(-1, rows.shape[-1]).numpy(), weight.numpy(), np.float32(epsilon), out.view(-1, rows.shape[-1]).numpy(), workers())
-    return out
+    given, out = rows.numpy(), np.empty(rows.shape, dtype=np.float32)
+    width = given.shape[-1]
+    kernel(given.reshape(-1, width), weight.numpy(), np.float32(epsilon), out.reshape(-1, width), workers())
+    return torch.from_numpy(out)
 
 
 def is_right(kernel: Kernel) -> bool:

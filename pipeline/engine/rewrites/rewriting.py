@@ -8,7 +8,7 @@ from torch import nn
 
 from pipeline.engine.rewrites import encoder
 from pipeline.engine.rewrites.gated import gated
-from pipeline.engine.rewrites.linear import can_pack, packed
+from pipeline.engine.rewrites.linear import can_pack, packed_linears, tiled_linears
 from pipeline.engine.rewrites.norm import norms
 from pipeline.engine.rewrites.rewrite import Rewrite, agrees
 from pipeline.engine.rewrites.rotary import rotary
@@ -16,8 +16,8 @@ from pipeline.engine.rewrites.shared import share
 
 Offers = Sequence[Callable[[nn.Module], Iterator[Rewrite]]]
 
-OFFERS: Offers = (rotary, gated, packed, norms)
-"""For models that generate: few rows at a time, so that weights as oneDNN reads them pay."""
+OFFERS: Offers = (rotary, gated, tiled_linears, packed_linears, norms)
+"""For models that generate."""
 
 
 def rewrite(network: nn.Module, dtype: torch.dtype, device: torch.device) -> Counter[str]:

@@ -11,20 +11,20 @@ from torch import Tensor, nn
 
 from pipeline.engine.attention.hook import Form, UnsupportedAttention, answering, attend
 from pipeline.engine.compilation import Kernel
-from pipeline.engine.kernels import KERNELS
+from pipeline.engine.kernels import Pair
 from pipeline.engine.rewrites import rotation
 from pipeline.engine.rewrites.closeness import are_close
-from pipeline.engine.rewrites.linear import Packed
+from pipeline.engine.rewrites.linear import faster
 from pipeline.engine.rewrites.norm import RmsNorm, norms
 from pipeline.engine.rewrites.rewrite import Rewrite, agrees
-from pipeline.engine.threads import workers
+from pipeline.engine.threads import is_worth_splitting, workers
 
 LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj")
 NORMS = ("q_norm", "k_norm")
 ARGUMENTS = {"hidden_states", "position_embeddings", "attention_mask"}
 """All that such a layer may insist on."""
 PROOF_TOKENS = 5
-NO_WEIGHTS = torch.empty(0)
+NO_WEIGHTS = np.empty(0, dtype=np.float32)
 
 
 class Heads(NamedTuple):
@@ -46,26 +46,24 @@ class Heads(NamedTuple):
     key_norm: Tensor | None = None
     epsilon: float = 0.0
 
-    def rotate(self, rows: Tensor, cosines: Tensor, sines: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def rotate(self, kernel: Kernel | None, rows: Tensor, cosines: Tensor, sines: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Turns rows, [1, T, numbers], and may overwrite them; cosines and sines are [1, T, as many of a head's first numbers as turn].
 
         Returns:
             Queries, keys and values, [1, heads, T, width] each.
         """
-        if rows.dtype is torch.float32:
-            kernel = KERNELS.find(rotation.form(is_parallel=workers() > 1), self.is_right)
-            if kernel is not None:
-                return self.by_kernel(kernel, rows, cosines, sines)
+        if kernel is not None:
+            return self.by_kernel(kernel, rows, cosines, sines)
         return self.by_torch(rows, cosines, sines)
 
     def by_kernel(self, kernel: Kernel, rows: Tensor, cosines: Tensor, sines: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """In one pass, in place."""
-        own = (NO_WEIGHTS if weights is None else weights for weights in (self.query_norm, self.key_norm))
+        own = (NO_WEIGHTS if weights is None else weights.numpy() for weights in (self.query_norm, self.key_norm))
         kernel(
-            rows[0].numpy(),
-            cosines[0].contiguous().numpy(),
-            sines[0].contiguous().numpy(),
-            *(weights.numpy() for weights in own),
+            rows.numpy()[0],
+            cosines.contiguous().numpy()[0],
+            sines.contiguous().numpy()[0],
+            *own,
             np.float32(self.epsilon),
             self.queries,
             self.keys,
@@ -113,11 +111,14 @@ class RotaryAttention(Rewrite):
         self.width = inward[0].in_features
         self.head_dim = heads.width
         self._heads, self._form = heads, form
-        self._inward, self._outward = Packed(*inward), Packed(outward)
+        self._kernels = Pair(rotation.form, heads.is_right)
+        self._inward, self._outward = faster(*inward), faster(outward)
 
     def forward(self, hidden_states: Tensor, position_embeddings: tuple[Tensor, Tensor], **_: Any) -> tuple[Tensor, None]:
         """Rows in, rows out, by transformers' names; the mask is the hook's affair."""
-        queries, keys, values = self._heads.rotate(self._inward(hidden_states), *position_embeddings)
+        rows = self._inward(hidden_states)
+        kernel = self._kernels.find(is_parallel=is_worth_splitting(rows.numel())) if rows.dtype is torch.float32 else None
+        queries, keys, values = self._heads.rotate(kernel, rows, *position_embeddings)
         return self._outward(attend(self, queries, keys, values, self._form).flatten(2)), None
 
     @staticmethod

@@ -13,7 +13,7 @@ class _Product:
     """What several layers make of rows, computed when the first of them is asked and kept until the last one was."""
 
     def __init__(self, linears: list[nn.Linear]):
-        self._weight = Weight(torch.cat([linear.weight for linear in linears]), torch.cat([linear.bias for linear in linears]).detach())
+        self._weight = Weight.of(*linears)
         self._widths = [linear.out_features for linear in linears]
         self._rows: Tensor | None = None
         self._parts: dict[int, Tensor] = {}
@@ -22,7 +22,7 @@ class _Product:
         """One layer's share, a view of the whole."""
         if rows is not self._rows or number not in self._parts:
             self._rows = rows
-            self._parts = dict(enumerate(self._weight.times(rows).split(self._widths, -1)))
+            self._parts = dict(enumerate(self._weight(rows).split(self._widths, -1)))
         part = self._parts.pop(number)
         if not self._parts:
             self._rows = None
