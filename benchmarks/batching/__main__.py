@@ -58,7 +58,7 @@ def main() -> None:
 
 def _measure(name: str, arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
     is_slow = name not in {SHIPPED, SMALL}
-    server = RealServer(name, folder_of(name, arguments.dtype), most_sequences=ROWS, dtype=arguments.dtype)
+    server = RealServer(name, folder_of(name), most_sequences=ROWS, dtype=arguments.dtype)
     stage = Stage(
         server=server,
         lengths=Lengths(),

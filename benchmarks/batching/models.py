@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from benchmarks.engine import models
-from benchmarks.engine.models import CACHE, SHIPPED, Shape, make
+from benchmarks.engine.models import SHIPPED, Shape
 
 SMALL = "llama-15m"
 SHAPE = Shape(
@@ -22,11 +22,6 @@ SHAPE = Shape(
 NAMES = (SHIPPED, SMALL, "smollm2-135m")
 
 
-def folder_of(name: str, dtype: str) -> Path:
+def folder_of(name: str) -> Path:
     """Finds a model's folder; a random one is made if it is not there yet."""
-    if name != SMALL:
-        return models.folder_of(name, dtype)
-    folder = CACHE / f"{SMALL}-{dtype}"
-    if not (folder / "config.json").exists():
-        make(SHAPE, dtype, folder)
-    return folder
+    return models.made(SMALL, SHAPE) if name == SMALL else models.folder_of(name)

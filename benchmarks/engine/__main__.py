@@ -72,7 +72,7 @@ def _names(known: Sequence[str]) -> Any:
 
 def _model(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Measures all contenders with one model and shows the tables."""
-    folder = folder_of(name, arguments.dtype)
+    folder = folder_of(name)
     work = loads(arguments.loads, arguments.count)
     before = probe(arguments.dtype, arguments.threads)
     results = {who: Results() for who in (contenders.OURS, *arguments.peers)}

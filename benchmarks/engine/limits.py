@@ -11,6 +11,9 @@ from typing import Any
 
 from benchmarks.engine.loads import Ask
 
+STORED_BYTES = 2
+"""Of a weight: an engine may keep it as it is stored, and widen it where it multiplies."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
@@ -22,7 +25,10 @@ class Machine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
-    """What the formula needs of a model. `body` parameters multiply every token, `head` ones only a token that is sampled from."""
+    """What the formula needs of a model. `body` parameters multiply every token, `head` ones only a token that is sampled from.
+
+    A number of the KV cache takes `number_bytes`.
+    """
 
     body: int
     head: int
@@ -39,7 +45,7 @@ class Size:
     @property
     def weight_bytes(self) -> int:
         """What a decode step reads."""
-        return (self.body + self.head) * self.number_bytes
+        return (self.body + self.head) * STORED_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

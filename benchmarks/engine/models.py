@@ -1,4 +1,4 @@
-"""The models that are measured: random weights in the shapes of known ones, made once, and the one that ships."""
+"""The models that are measured: random weights in the shapes of known ones, made once, and the one that ships; all are stored in bfloat16."""
 
 import shutil
 from dataclasses import dataclass
@@ -54,24 +54,26 @@ SHIPPED = "tiny"
 NAMES = (*SHAPES, SHIPPED)
 
 
-def folder_of(name: str, dtype: str) -> Path:
+def folder_of(name: str) -> Path:
     """Finds the model's folder; a random one is made if it is not there yet."""
-    if name == SHIPPED:
-        return TINY
-    folder = CACHE / f"{name}-{dtype}"
+    return TINY if name == SHIPPED else made(name, SHAPES[name])
+
+
+def made(name: str, shape: Shape) -> Path:
+    """A folder with a model of random weights, always the same."""
+    folder = CACHE / f"{name}-bfloat16"
     if not (folder / "config.json").exists():
-        make(SHAPES[name], dtype, folder)
+        _make(shape, folder)
     return folder
 
 
-def make(shape: Shape, dtype: str, folder: Path) -> None:
-    """Writes a model of random weights, always the same, into a folder."""
+def _make(shape: Shape, folder: Path) -> None:
     import torch  # noqa: PLC0415 -- only who makes weights pays for the import
     from transformers import AutoConfig, AutoModelForCausalLM  # noqa: PLC0415
 
     torch.manual_seed(SEED)
     config = AutoConfig.for_model(shape.kind, **shape.config)
-    network = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
+    network = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     part = folder.with_name(f"{folder.name}.part")
     network.save_pretrained(part)
     shutil.rmtree(folder, ignore_errors=True)
