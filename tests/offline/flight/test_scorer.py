@@ -61,7 +61,7 @@ def test_what_is_abandoned_is_cancelled_and_not_answered(house):
 
 
 def test_abandoning_again_and_again_harms_nobody(house):
-    """The library's two sides of a call must not both say that no more comes: gRPC would abort the caller's process, about once in a hundred times."""
+    """The two sides of a call must not both say that no more comes: gRPC would abort the caller's process, once in a hundred times."""
     spec, one = make_spec(sampling=LONG), house(FakeEngine("m", max_sequences=8, step_s=0.002))
     with FlightScorer(one.address(), spec) as scorer:
         for _ in range(100):
