@@ -11,6 +11,7 @@ import pytest
 import torch
 from structlog.testing import capture_logs
 
+from pipeline.engine.arrays import HELD
 from pipeline.engine.attention import decoding
 from pipeline.engine.attention.decode import form as decode_form
 from pipeline.engine.attention.hook import Form
@@ -224,7 +225,7 @@ def decode_wrongly(*arguments):
     kernel(*arguments[:6], np.maximum(arguments[6] - 1, 1), *arguments[7:])
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("dtype", HELD, ids=str)
 def test_the_decode_kernel_passes_its_proof(dtype):
     """In the precision that the cache has."""
     cache = torch.empty(2, 1, 4, 8, dtype=dtype)
@@ -246,24 +247,26 @@ def test_a_wrong_gating_kernel_does_not_pass():
     assert not SIGMOIDS[0].is_right(lambda *_: None)
 
 
-def test_a_wrong_rotation_kernel_does_not_pass():
+@pytest.mark.parametrize("dtype", HELD, ids=str)
+def test_a_wrong_rotation_kernel_does_not_pass(dtype):
     """The real one does; neither one that forgets the norms, nor one that turns nothing."""
     heads = Heads(queries=2, keys=1, width=6)
-    kernel = KERNELS.find(rotation_form(is_parallel=False), passes)
-    nothing = np.empty(0, dtype=np.float32)
-    assert heads.is_right(kernel)
-    assert not heads.is_right(lambda *arguments: kernel(*arguments[:3], nothing, nothing, *arguments[5:]))
-    assert not heads.is_right(lambda *_: None)
+    kernel = KERNELS.find(rotation_form(is_half=dtype is torch.bfloat16, is_parallel=False), passes)
+    nothing = np.empty(0, dtype=HELD[dtype])
+    assert heads.is_right(kernel, dtype=dtype)
+    assert not heads.is_right(lambda *arguments: kernel(*arguments[:3], nothing, nothing, *arguments[5:]), dtype=dtype)
+    assert not heads.is_right(lambda *_: None, dtype=dtype)
 
 
+@pytest.mark.parametrize("dtype", HELD, ids=str)
 @pytest.mark.parametrize(("form", "is_right"), [(gelu.form, encoder.gelu_is_right), (layer_norm.form, encoder.norm_is_right)], ids=["gelu", "norm"])
-def test_a_wrong_kernel_of_an_encoder_does_not_pass(form, is_right):
+def test_a_wrong_kernel_of_an_encoder_does_not_pass(form, is_right, dtype):
     """The real one does; neither one that forgets the bias, nor one that leaves the rows as they are."""
-    kernel = KERNELS.find(form(is_parallel=False), passes)
+    kernel = KERNELS.find(form(is_half=dtype is torch.bfloat16, is_parallel=False), passes)
     bias = 1 if form is gelu.form else 2
-    assert is_right(kernel)
-    assert not is_right(lambda *arguments: kernel(*arguments[:bias], np.zeros_like(arguments[bias]), *arguments[bias + 1 :]))
-    assert not is_right(lambda *_: None)
+    assert is_right(kernel, dtype=dtype)
+    assert not is_right(lambda *arguments: kernel(*arguments[:bias], np.zeros_like(arguments[bias]), *arguments[bias + 1 :]), dtype=dtype)
+    assert not is_right(lambda *_: None, dtype=dtype)
 
 
 @pytest.mark.parametrize("kind", SIGMOIDS, ids=["swish", "gelu"])

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from pipeline.engine.arrays import HELD, array
 from pipeline.engine.kernels import KERNELS
 from pipeline.engine.rewrites import linear, norm, rms_norm
 from pipeline.engine.rewrites.gated import GatedMlp
@@ -113,12 +114,14 @@ def test_a_norm_whose_rows_do_not_lie_side_by_side_computes_the_same():
         torch.testing.assert_close(substitute(rows), module(rows), rtol=1e-5, atol=1e-5)
 
 
-def test_a_wrong_norm_kernel_does_not_pass():
+@pytest.mark.parametrize("dtype", HELD, ids=str)
+def test_a_wrong_norm_kernel_does_not_pass(dtype):
     """The real one does; neither one that forgets the weight, nor one that writes nothing."""
-    kernel = KERNELS.find(rms_norm.form(is_parallel=False), lambda _: True)
-    assert norm.is_right(kernel)
-    assert not norm.is_right(lambda rows, weight, *rest: kernel(rows, weight * 0 + 1, *rest))
-    assert not norm.is_right(lambda *_: None)
+    kernel = KERNELS.find(rms_norm.form(is_half=dtype is torch.bfloat16, is_parallel=False), lambda _: True)
+    ones = array(torch.ones(norm.PROOF_WIDTH, dtype=dtype))
+    assert norm.is_right(kernel, dtype=dtype)
+    assert not norm.is_right(lambda rows, _, *rest: kernel(rows, ones, *rest), dtype=dtype)
+    assert not norm.is_right(lambda *_: None, dtype=dtype)
 
 
 @pytest.mark.parametrize(

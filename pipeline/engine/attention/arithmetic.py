@@ -16,6 +16,10 @@ LN2_LOW = np.float32(-2.12194440e-4)
 LOWEST = np.float32(-87.0)
 HALF = np.float32(0.5)
 ONE = np.float32(1.0)
+VECTOR = 32
+"""Numbers that are compared at a time: several vectors of any processor, which do not wait for each other."""
+NOT_A_NUMBER = 0x7FC0
+"""As bfloat16 has it; rounding its bits could make an infinity of one."""
 
 
 def _as_float32(typing_context: Any, bits: Any) -> Any:  # noqa: ARG001 -- numba's protocol
@@ -40,7 +44,30 @@ def _load(typing_context: Any, number: Any) -> Any:  # noqa: ARG001
 
 
 load: Any = intrinsic(_load)
-"""In kernels: a number of the cache as float32, be it one or the bits of a bfloat16."""
+"""In kernels: a number as float32, be it one or the bits of a bfloat16."""
+
+
+def _fit(typing_context: Any, number: Any, array: Any) -> Any:  # noqa: ARG001
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
+        if array.dtype != types.uint16:
+            return arguments[0]
+        word = ir.IntType(32)
+        bits = builder.bitcast(arguments[0], word)
+        last = builder.and_(builder.lshr(bits, word(16)), word(1))
+        rounded = builder.lshr(builder.add(bits, builder.add(last, word(0x7FFF))), word(16))
+        is_none = builder.fcmp_unordered("uno", arguments[0], arguments[0])
+        return builder.trunc(builder.select(is_none, word(NOT_A_NUMBER), rounded), ir.IntType(16))
+
+    return array.dtype(types.float32, array), generate
+
+
+fit: Any = intrinsic(_fit)
+"""In kernels: a float32 as an array holds its numbers: as it is, or as the bits of the nearest bfloat16, the even one of two."""
+
+
+def held(*, is_half: int) -> Any:
+    """Numba's type of the numbers of such arrays: float32, or the bits of bfloat16."""
+    return types.uint16 if is_half else types.float32
 
 
 def _prefetch(typing_context: Any, array: Any, row: Any, column: Any) -> Any:  # noqa: ARG001
@@ -58,6 +85,45 @@ def _prefetch(typing_context: Any, array: Any, row: Any, column: Any) -> Any:  #
 
 prefetch: Any = intrinsic(_prefetch)
 """In kernels: asks for the cache line around [row, column] of an array."""
+
+
+def _highest_of(typing_context: Any, address: Any, count: Any) -> Any:  # noqa: ARG001
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
+        vector, index = ir.VectorType(ir.FloatType(), VECTOR), ir.IntType(64)
+        place = cgutils.alloca_once_value(builder, ir.Constant(vector, [-np.inf] * VECTOR))
+        row = builder.inttoptr(arguments[0], ir.FloatType().as_pointer())
+
+        def higher(one: Any, other: Any) -> Any:
+            return builder.select(builder.fcmp_ordered(">", one, other), one, other)
+
+        with cgutils.for_range(builder, builder.udiv(arguments[1], index(VECTOR))) as loop:
+            piece = builder.bitcast(builder.gep(row, [builder.mul(loop.index, index(VECTOR))]), vector.as_pointer())
+            builder.store(higher(builder.load(piece, align=4), builder.load(place)), place)
+        best, half = builder.load(place), VECTOR // 2
+        while half:
+            order = ir.Constant(ir.VectorType(ir.IntType(32), VECTOR), [(lane + half) % VECTOR for lane in range(VECTOR)])
+            best, half = higher(best, builder.shuffle_vector(best, best, order)), half // 2
+        return builder.extract_element(best, ir.IntType(32)(0))
+
+    return types.float32(types.uintp, types.intp), generate
+
+
+_highest_of_vectors: Any = intrinsic(_highest_of)
+
+
+def _highest(numbers: Any) -> Any:
+    whole = numbers.size // VECTOR * VECTOR
+    best = _highest_of_vectors(numbers.ctypes.data, whole)
+    for i in range(whole, numbers.size):
+        best = numbers[i] if numbers[i] > best else best  # noqa: FURB136 -- what is not a number is above nothing
+    return best
+
+
+highest: Any = inlined(_highest)
+"""In kernels: the highest of the float32 numbers of an array, those set aside that are not numbers.
+
+Compilers do not make vectors of such a loop: one of these numbers would make the result depend on the order.
+"""
 
 
 def _exp(x: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numba import prange, types
 
-from pipeline.engine.attention.arithmetic import exp, load, prefetch
+from pipeline.engine.attention.arithmetic import exp, fit, held, highest, load, prefetch
 from pipeline.engine.compilation import Definition, inlined
 from pipeline.engine.forms import Form
 
@@ -17,9 +17,6 @@ VECTOR_NUMBERS = 16
 """Widths that are multiples of this get a kernel of their own."""
 
 
-FLOATS = types.Array(types.float32, 3, "C")
-VIEW = types.Array(types.float32, 3, "A")
-BITS = types.Array(types.uint16, 3, "C")
 NUMBERS = types.Array(types.int64, 1, "C")
 SINKS = types.Array(types.float32, 1, "C")
 
@@ -41,12 +38,13 @@ def form(group: int, key_width: int, value_width: int, *, is_half: bool, is_para
 def define(known_group: int, known_key_width: int, known_value_width: int, is_half: int, is_parallel: int) -> Definition:
     """The kernel for known sizes, or with zeros for any. NaN in a sequence stays in that sequence.
 
-    Its arguments, in order (float32 unless said otherwise): query [sequences, heads, key width], in any layout; keys and values
-    [KV heads, slots, width], or the uint16 bits of bfloat16; the block numbers of all sequences, int64; where each one's
-    begin, int64; the tokens of a block; lengths, int64; scaling; window, 0 for none; softcap, 0 for none; sinks [heads],
-    or empty; the output [sequences, heads, value width]; and how many ways to split the work.
+    Its arguments, in order: query [sequences, heads, key width], in any layout, and keys and values [KV heads, slots, width], float32 or
+    the bits of bfloat16; the block numbers of all sequences, int64; where each one's begin, int64; the tokens of a block; lengths, int64;
+    scaling; window, 0 for none; softcap, 0 for none; sinks [heads], float32, or empty; the output [sequences, heads, value width], as the
+    query; and how many ways to split the work. It computes in float32.
     """
-    cache = BITS if is_half else FLOATS
+    number = held(is_half=is_half)
+    view, cache = types.Array(number, 3, "A"), types.Array(number, 3, "C")
     sequences = (NUMBERS, NUMBERS, types.int64, NUMBERS)
     scores = (types.float64, types.int64, types.float64, SINKS)
 
@@ -73,23 +71,24 @@ def define(known_group: int, known_key_width: int, known_value_width: int, is_ha
         for worker in prange(workers):
             scores = np.empty((group, longest), dtype=np.float32)
             rows = np.empty((group, key_width), dtype=np.float32)
+            sums = np.empty((group, value_width), dtype=np.float32)
             for item in range(worker, lengths.size * kv_heads, workers):
                 sequence, kv_head = item // kv_heads, item % kv_heads
                 length = lengths[sequence]
                 first = max(length - window, 0) if window else 0
                 own = blocks[starts[sequence] :]
-                heads = slice(kv_head * group, (kv_head + 1) * group)
                 for head in range(group):
                     for i in range(key_width):
-                        rows[head, i] = query[sequence, kv_head * group + head, i] * np.float32(scaling)
+                        rows[head, i] = load(query[sequence, kv_head * group + head, i]) * np.float32(scaling)
                 _score(rows, keys[kv_head], own, block_tokens, first, length, scores, group, key_width)
                 for head in range(group):
                     if softcap:
                         _squash(scores[head], first, length, np.float32(softcap))
                     _normalise(scores[head], first, length, sinks[kv_head * group + head : kv_head * group + head + 1])
-                _gather(values[kv_head], own, block_tokens, first, length, scores, out[sequence, heads], group, value_width)
+                _gather(values[kv_head], own, block_tokens, first, length, scores, sums, group, value_width)
+                _put(sums, out[sequence, kv_head * group : (kv_head + 1) * group], group, value_width)
 
-    return Definition(decode, (VIEW, cache, cache, *sequences, *scores, FLOATS, types.int64), bool(is_parallel))
+    return Definition(decode, (view, cache, cache, *sequences, *scores, cache, types.int64), bool(is_parallel))
 
 
 def _fetch_(cache: Any, row: int, width: int) -> None:
@@ -139,9 +138,7 @@ def _squash_(scores: Any, first: int, length: int, softcap: Any) -> None:
 
 
 def _normalise_(scores: Any, first: int, length: int, sinks: Any) -> None:
-    best = scores[first]
-    for token in range(first, length):
-        best = best if best > scores[token] else scores[token]  # noqa: FURB136 -- as vectors
+    best = highest(scores[first:length])
     for sink in sinks:
         best = max(best, sink)
     total = np.float32(0)
@@ -183,4 +180,10 @@ def _gather_(values: Any, blocks: Any, block_tokens: int, first: int, length: in
             token += 1
 
 
-_score, _squash, _normalise, _gather = map(inlined, (_score_, _squash_, _normalise_, _gather_))
+def _put_(sums: Any, out: Any, group: int, width: int) -> None:
+    for head in range(group):
+        for i in range(width):
+            out[head, i] = fit(sums[head, i], out)
+
+
+_score, _squash, _normalise, _gather, _put = map(inlined, (_score_, _squash_, _normalise_, _gather_, _put_))

@@ -1,13 +1,13 @@
 """From tensors to the compiled decode kernel, where there is one for them."""
 
 from functools import partial
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from pipeline.engine.arrays import HELD, array
 from pipeline.engine.attention.decode import form as kernel_form
 from pipeline.engine.attention.hook import Form
 from pipeline.engine.attention.plain import decode_plainly
@@ -24,7 +24,7 @@ PROOF_BLOCK_TOKENS = 16
 
 def kernels_for(keys: Tensor, values: Tensor, heads: int) -> Pair | None:
     """The kernels for a cache, [KV heads, blocks, block tokens, width] both, and so many query heads; None where there are none for it."""
-    if keys.device.type != "cpu" or keys.dtype not in {torch.float32, torch.bfloat16}:
+    if keys.device.type != "cpu" or keys.dtype not in HELD:
         return None
     group, widths = heads // keys.shape[0], (keys.shape[-1], values.shape[-1])
     form = partial(kernel_form, group, *widths, is_half=keys.dtype is torch.bfloat16)
@@ -32,7 +32,7 @@ def kernels_for(keys: Tensor, values: Tensor, heads: int) -> Pair | None:
 
 
 def decode(kernel: Kernel, keys: Tensor, values: Tensor, decodes: Decodes, query: Tensor, form: Form, attended: Tensor) -> None:
-    """Computes one layer for the step's decodes, in float32 whatever the cache holds.
+    """Computes one layer for the step's decodes, in float32 whatever the cache holds; the query and the output have its dtype.
 
     Args:
         kernel: The one for such a cache.
@@ -44,13 +44,10 @@ def decode(kernel: Kernel, keys: Tensor, values: Tensor, decodes: Decodes, query
         attended: [T, heads, value width]; the decodes' places are written.
     """
     sequences = decodes.lengths.size
-    is_half = keys.dtype is torch.bfloat16
-    rows = (query.float() if is_half else query).numpy()[:, :sequences].transpose(1, 0, 2)
-    out = attended[:sequences].float() if is_half else attended
     kernel(
-        rows,
-        numbers(keys).reshape(keys.shape[0], -1, keys.shape[-1]),
-        numbers(values).reshape(values.shape[0], -1, values.shape[-1]),
+        array(query)[:, :sequences].transpose(1, 0, 2),
+        array(keys).reshape(keys.shape[0], -1, keys.shape[-1]),
+        array(values).reshape(values.shape[0], -1, values.shape[-1]),
         decodes.blocks,
         decodes.starts,
         keys.shape[2],
@@ -59,11 +56,9 @@ def decode(kernel: Kernel, keys: Tensor, values: Tensor, decodes: Decodes, query
         form.window,
         float(form.softcap),
         NO_SINKS if form.sinks is None else form.sinks.float().numpy(),
-        out.numpy()[:sequences],
+        array(attended)[:sequences],
         workers(),
     )
-    if is_half:
-        attended[:sequences] = out
 
 
 def is_right(kernel: Kernel, *, group: int, key_width: int, value_width: int, dtype: torch.dtype) -> bool:
@@ -87,9 +82,3 @@ def is_right(kernel: Kernel, *, group: int, key_width: int, value_width: int, dt
         if not are_close(got, torch.cat(expected).to(dtype)):
             return False
     return True
-
-
-def numbers(tensor: Tensor) -> npt.NDArray[Any]:
-    """The memory of a tensor as an array: float32 as it is, bfloat16 as uint16."""
-    array: npt.NDArray[Any] = (tensor.view(torch.uint16) if tensor.dtype is torch.bfloat16 else tensor).numpy()
-    return array

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numba import prange, types
 
-from pipeline.engine.attention.arithmetic import exp
+from pipeline.engine.attention.arithmetic import VECTOR, exp, highest
 from pipeline.engine.compilation import Definition, inlined
 from pipeline.engine.forms import Form
 from pipeline.engine.tile import BYTES, ROWS, columns, lay, tile, turn
@@ -25,10 +25,10 @@ def form(lanes: int, *, is_parallel: bool) -> Form:
     return Form(__name__, (lanes, is_parallel))
 
 
-def room_numbers(lanes: int, longest: int, key_width: int, value_width: int) -> int:
-    """How much room a worker needs where the longest text has so many tokens: for a head's keys and values, and a few of its scores and sums."""
-    padded = -(-longest // columns(lanes)) * columns(lanes)
-    return padded * (key_width + value_width) + ROWS * (padded + value_width + 1)
+def room_numbers(longest: int, key_width: int, value_width: int) -> int:
+    """How much room a worker needs where the longest text has so many tokens: for a head's keys and values, and a few of its scores."""
+    padded = -(-longest // VECTOR) * VECTOR
+    return padded * (key_width + value_width + ROWS) + ROWS
 
 
 def define(lanes: int, is_parallel: int) -> Definition:
@@ -44,11 +44,11 @@ def define(lanes: int, is_parallel: int) -> Definition:
     def attend(query: Any, key: Any, value: Any, starts: Any, scaling: Any, room: Any, out: Any) -> None:
         heads, key_width, value_width = query.shape[1], query.shape[2], value.shape[2]
         group = heads // key.shape[1]
-        row_bytes, key_bytes, value_bytes = query.strides[0], key.strides[0], value.strides[0]
-        padded = -(-np.diff(starts).max() // across) * across
+        row_bytes, key_bytes, value_bytes, out_bytes = query.strides[0], key.strides[0], value.strides[0], out.strides[0]
+        padded = _filled(np.diff(starts).max())
         for worker in prange(room.shape[0]):
-            keys, values, scores, sums, parts = _cut(room[worker], padded, key_width, value_width)
-            at_keys, at_values, at_scores, at_sums = keys.ctypes.data, values.ctypes.data, scores.ctypes.data, sums.ctypes.data
+            keys, values, scores, parts = _cut(room[worker], padded, key_width, value_width)
+            at_keys, at_values, at_scores = keys.ctypes.data, values.ctypes.data, scores.ctypes.data
             for item in range(worker, (starts.size - 1) * heads, room.shape[0]):
                 head, kv_head = item % heads, item % heads // group
                 begin, end = starts[item // heads], starts[item // heads + 1]
@@ -69,47 +69,49 @@ def define(lanes: int, is_parallel: int) -> Definition:
                         panel, place = at_keys + np.uint64(column * key_width * BYTES), at_scores + np.uint64(column * BYTES)
                         tile(lanes, 0, (row, row_bytes, count), panel, key_width, (0, 0), (place, padded))
                     _weigh(scores, count, tokens, scaling, parts)
+                    row = out.ctypes.data + np.uint64(first * out_bytes + head * value_width * BYTES)
                     for column in range(0, value_width, across):
-                        panel, place = at_values + np.uint64(column * tokens * BYTES), at_sums + np.uint64(column * BYTES)
-                        tile(lanes, 0, (at_scores, padded * BYTES, count), panel, tokens, (0, 0), (place, value_width))
-                    _put(sums, parts, out, first, count, head)
+                        panel, place = at_values + np.uint64(column * tokens * BYTES), row + np.uint64(column * BYTES)
+                        tile(lanes, 0, (at_scores, padded * BYTES, count), panel, tokens, (0, 0), (place, heads * value_width))
+                    _scale(out, first, count, head, parts)
 
     return Definition(attend, (HEADS, HEADS, HEADS, STARTS, types.float32, ROOM, OUT), bool(is_parallel))
 
 
 def _cut_(room: Any, padded: int, key_width: int, value_width: int) -> Any:
-    """A worker's room: keys, values, scores [rows, padded], sums [rows, value width] and parts [rows]."""
+    """A worker's room: keys, values, scores, [rows, padded], and parts, [rows]."""
     values, scores = padded * key_width, padded * (key_width + value_width)
-    sums = scores + ROWS * padded
-    parts = sums + ROWS * value_width
-    return (
-        room[:values],
-        room[values:scores],
-        room[scores:sums].reshape(ROWS, padded),
-        room[sums:parts].reshape(ROWS, value_width),
-        room[parts : parts + ROWS],
-    )
+    parts = scores + ROWS * padded
+    return room[:values], room[values:scores], room[scores:parts].reshape(ROWS, padded), room[parts : parts + ROWS]
 
 
 def _weigh_(scores: Any, count: int, tokens: int, scaling: Any, parts: Any) -> None:
-    """Turns scores into weights that are yet to be multiplied by their row's part."""
+    """Turns scores into weights that are yet to be multiplied by their row's part.
+
+    What fills the last vectors weighs next to nothing: loops over whole vectors alone are several times as fast.
+    """
     for row in range(count):
-        own = scores[row]
-        best, total = own[0], np.float32(0)
-        for token in range(tokens):
-            best = best if best > own[token] else own[token]  # noqa: FURB136 -- as vectors
-        for token in range(tokens):
+        own = scores[row, : _filled(tokens)]
+        for token in range(tokens, own.size):
+            own[token] = -np.inf
+        best, total = highest(own), np.float32(0)
+        for token in range(own.size):
             weight = exp((own[token] - best) * scaling)
             own[token] = weight
             total += weight
         parts[row] = np.float32(1) / total
 
 
-def _put_(sums: Any, parts: Any, out: Any, first: int, count: int, head: int) -> None:
-    for i in range(count):
-        own = out[first + i, head]
-        for column in range(own.size):
-            own[column] = sums[i, column] * parts[i]
+def _scale_(out: Any, first: int, count: int, head: int, parts: Any) -> None:
+    for row in range(count):
+        own, part = out[first + row, head], parts[row]
+        for i in range(own.size):
+            own[i] *= part
 
 
-_cut, _weigh, _put = map(inlined, (_cut_, _weigh_, _put_))
+def _filled_(tokens: int) -> int:
+    """As many numbers as fill whole vectors, and whole panels."""
+    return -(-tokens // VECTOR) * VECTOR
+
+
+_cut, _weigh, _scale, _filled = map(inlined, (_cut_, _weigh_, _scale_, _filled_))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from pipeline.engine.arrays import HELD
 from pipeline.engine.attention.ragged import form as kernel_form
 from pipeline.engine.attention.ragged import room_numbers
 from pipeline.engine.compilation import Kernel
@@ -16,7 +17,7 @@ from pipeline.engine.pooling.batching import Run
 from pipeline.engine.rewrites.closeness import are_close
 from pipeline.engine.threads import workers
 from pipeline.engine.tile import columns
-from pipeline.engine.vectors import AVX512, lanes
+from pipeline.engine.vectors import lanes
 
 PROOF_LENGTHS = (1, 5, 37, 70)
 PROOF_HEADS, PROOF_KV_HEADS, PROOF_WIDTH = 4, 2, 32
@@ -33,7 +34,7 @@ def starts_of(row: Sequence[Run]) -> Starts:
 def find_kernel(query: Tensor, value: Tensor) -> Kernel | None:
     """The kernel for heads, [1, heads, T, width]; None where there is none, or not yet."""
     known = lanes()
-    if known is None or query.device.type != "cpu" or query.dtype is not torch.float32:
+    if known is None or query.device.type != "cpu" or query.dtype not in HELD:
         return None
     if query.shape[-1] % known or value.shape[-1] % columns(known):
         return None
@@ -45,7 +46,7 @@ def attend(kernel: Kernel, query: Tensor, key: Tensor, value: Tensor, starts: St
 
     Args:
         kernel: The one for such heads.
-        query: [1, heads, T, key width], float32.
+        query: [1, heads, T, key width], float32 or bfloat16; float32 is computed.
         key: [1, KV heads, T, key width].
         value: [1, KV heads, T, value width].
         starts: See `starts_of`.
@@ -55,14 +56,15 @@ def attend(kernel: Kernel, query: Tensor, key: Tensor, value: Tensor, starts: St
         [T, heads, value width].
     """
     widths = query.shape[-1], value.shape[-1]
-    out = query.new_empty(query.shape[2], query.shape[1], widths[1])
-    room = np.empty((workers(), room_numbers(AVX512, int(np.diff(starts).max()), *widths)), dtype=np.float32)
+    out = torch.empty(query.shape[2], query.shape[1], widths[1])
+    room = np.empty((workers(), room_numbers(int(np.diff(starts).max()), *widths)), dtype=np.float32)
     kernel(*map(_rows, (query, key, value)), starts, np.float32(scaling), room, out.numpy())
-    return out
+    return out.to(query.dtype)
 
 
 def _rows(heads: Tensor) -> npt.NDArray[np.float32]:
-    """[1, heads, T, width] -> [T, heads, width], without a copy where the numbers of a head lie side by side."""
+    """[1, heads, T, width] -> [T, heads, width], without a copy where float32 numbers of a head lie side by side."""
+    heads = heads.float()
     rows: npt.NDArray[np.float32] = (heads if heads.stride(-1) == 1 else heads.contiguous())[0].transpose(0, 1).numpy()
     return rows
 

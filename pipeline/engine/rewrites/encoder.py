@@ -12,11 +12,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812 -- torch's own convention
 from torch import Tensor, nn
 
+from pipeline.engine.arrays import array
 from pipeline.engine.compilation import Kernel
-from pipeline.engine.kernels import KERNELS
+from pipeline.engine.kernels import pair_for
 from pipeline.engine.rewrites import gelu, layer_norm
 from pipeline.engine.rewrites.closeness import are_close
-from pipeline.engine.rewrites.linear import tiled_linears
+from pipeline.engine.rewrites.linear import for_many_rows, tiled_linears
 from pipeline.engine.rewrites.rewrite import Rewrite
 from pipeline.engine.rewrites.weight import Weight
 from pipeline.engine.threads import workers
@@ -25,32 +26,34 @@ PROOF_ROWS, PROOF_WIDTH = 9, 37
 
 
 class GeluLinear(Rewrite):
-    """In place of a linear layer and GELU, float32."""
+    """In place of a linear layer and GELU."""
 
     def __init__(self, linear: nn.Linear):
         super().__init__()
         self.width = linear.in_features
-        self._weight, self._bias = Weight(linear.weight), linear.bias.detach()
+        self._product, self._bias = for_many_rows(Weight(linear.weight)), linear.bias.detach()
+        self._kernels = pair_for(self._bias.dtype, gelu.form, gelu_is_right)
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """Rows in, rows out."""
-        kernel = KERNELS.find(gelu.form(is_parallel=workers() > 1), gelu_is_right)
-        return bend(kernel, self._weight(hidden_states), self._bias)
+        kernel = None if self._kernels is None else self._kernels.find(is_parallel=workers() > 1)
+        return bend(kernel, self._product(hidden_states), self._bias)
 
 
 def bend(kernel: Kernel | None, rows: Tensor, bias: Tensor) -> Tensor:
     """GELU of rows and a bias, [..., width] and [width]; rows may be overwritten. With torch's operations where there is no kernel."""
     if kernel is None:
         return F.gelu(rows.add_(bias))
-    kernel(rows.view(-1, rows.shape[-1]).numpy(), bias.numpy(), workers())
+    kernel(array(rows.view(-1, rows.shape[-1])), array(bias), workers())
     return rows
 
 
-def gelu_is_right(kernel: Kernel) -> bool:
+def gelu_is_right(kernel: Kernel, *, dtype: torch.dtype) -> bool:
     """Tells whether a kernel computes from random numbers, small ones and large ones, what torch's operations do."""
     draw = torch.Generator().manual_seed(0)
     rows = torch.randn(PROOF_ROWS, PROOF_WIDTH, generator=draw) * torch.logspace(-3, 2, PROOF_ROWS)[:, None]
     bias = torch.randn(PROOF_WIDTH, generator=draw)
+    rows, bias = rows.to(dtype), bias.to(dtype)
     return are_close(bend(kernel, rows.clone(), bias), bend(None, rows.clone(), bias))
 
 
@@ -63,19 +66,20 @@ class Norm(NamedTuple):
 
 
 class NormedLinear(Rewrite):
-    """In place of a linear layer, a residual and a layer norm, float32."""
+    """In place of a linear layer, a residual and a layer norm."""
 
     def __init__(self, linear: nn.Linear, norm: nn.LayerNorm):
         super().__init__()
         self.width = linear.in_features
         self.out_width = linear.out_features
-        self._weight, self._bias = Weight(linear.weight), linear.bias.detach()
+        self._product, self._bias = for_many_rows(Weight(linear.weight)), linear.bias.detach()
         self._norm = Norm(norm.weight.detach(), norm.bias.detach(), norm.eps)
+        self._kernels = pair_for(self._bias.dtype, layer_norm.form, norm_is_right)
 
     def forward(self, hidden_states: Tensor, input_tensor: Tensor) -> Tensor:
         """Rows and the residual in, by transformers' names, rows out."""
-        kernel = KERNELS.find(layer_norm.form(is_parallel=workers() > 1), norm_is_right)
-        return close(kernel, self._weight(hidden_states), self._bias, input_tensor, self._norm)
+        kernel = None if self._kernels is None else self._kernels.find(is_parallel=workers() > 1)
+        return close(kernel, self._product(hidden_states), self._bias, input_tensor, self._norm)
 
     @staticmethod
     def ask(module: nn.Module, rows: Tensor) -> Tensor:
@@ -91,15 +95,15 @@ def close(kernel: Kernel | None, rows: Tensor, bias: Tensor, residual: Tensor, n
     if kernel is None:
         return F.layer_norm(rows.add_(bias).add_(residual), norm.weight.shape, norm.weight, norm.bias, norm.epsilon)
     flat = (rows.view(-1, rows.shape[-1]), residual.reshape(-1, rows.shape[-1]), bias, norm.weight, norm.bias)
-    kernel(*(numbers.numpy() for numbers in flat), np.float32(norm.epsilon), workers())
+    kernel(*map(array, flat), np.float32(norm.epsilon), workers())
     return rows
 
 
-def norm_is_right(kernel: Kernel) -> bool:
+def norm_is_right(kernel: Kernel, *, dtype: torch.dtype) -> bool:
     """Tells whether a kernel computes from random numbers what torch's operations do."""
     draw = torch.Generator().manual_seed(0)
-    rows, residual = torch.randn(2, PROOF_ROWS, PROOF_WIDTH, generator=draw)
-    bias, weight, shift = torch.randn(3, PROOF_WIDTH, generator=draw)
+    rows, residual = torch.randn(2, PROOF_ROWS, PROOF_WIDTH, generator=draw).to(dtype)
+    bias, weight, shift = torch.randn(3, PROOF_WIDTH, generator=draw).to(dtype)
     norm = Norm(weight, shift, 1e-3)
     return are_close(close(kernel, rows.clone(), bias, residual, norm), close(None, rows.clone(), bias, residual, norm))
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from pipeline.engine.rewrites.activation import Activation, Product, activations
 from pipeline.engine.rewrites.linear import faster
 from pipeline.engine.rewrites.rewrite import Rewrite
+from pipeline.engine.rewrites.weight import Weight
 
 LINEARS = ("gate_proj", "up_proj", "down_proj")
 
@@ -30,6 +31,6 @@ def gated(module: nn.Module) -> Iterator[Rewrite]:
     linears = [getattr(module, name, None) for name in LINEARS]
     others = [child for name, child in module.named_children() if name not in LINEARS]
     if all(type(linear) is nn.Linear for linear in linears) and not any(True for child in others for _ in child.parameters()):
-        gate, up, down = (faster(linear) for linear in linears if linear is not None)
+        gate, up, down = (faster(Weight.of(linear)) for linear in linears if linear is not None)
         for activation in activations(gate, up, linears[0].weight.dtype):  # type: ignore[union-attr]
             yield GatedMlp(gate, up, down, linears[0].in_features, activation)  # type: ignore[union-attr]

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from pipeline.engine.rewrites.rewrite import Rewrite
 from pipeline.engine.rewrites.weight import Weight
 
-PRIMITIVES = "128"
-"""Products of different sizes that oneDNN keeps prepared, half a MiB each; it would keep 1,024, and every step has another number of rows."""
+PRIMITIVES = "192"
+"""Products of different sizes that oneDNN keeps prepared, half a MiB each, where it would keep 1,024: six of a model, for the 29 numbers of rows
+that `prepared` has up to a step's usual budget, and a few more."""
 for _variable in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):  # torch's own cache and the library's; read at the first product
     os.environ.setdefault(_variable, PRIMITIVES)
 
@@ -43,10 +44,14 @@ class Packed:
         return result
 
 
-def faster(*linears: nn.Linear) -> Weight | Packed:
-    """What multiplies rows with the weights of one linear layer, or of several that read the same, in the faster way that there is here."""
-    weight = Weight.of(*linears)
+def faster(weight: Weight) -> Weight | Packed:
+    """What multiplies rows with a weight in the faster way that there is here."""
     return weight if weight.is_laid_out else Packed(weight)
+
+
+def for_many_rows(weight: Weight) -> Weight | Packed:
+    """As `faster`, for rows of which there are many: float32 is left to torch, whose library is as fast then and has nothing to prepare."""
+    return weight if weight.is_laid_out or weight.matrix().dtype is torch.float32 else Packed(weight)
 
 
 class TiledLinear(Rewrite):

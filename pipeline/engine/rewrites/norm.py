@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812 -- torch's own convention
 from torch import Tensor, nn
 
+from pipeline.engine.arrays import array, tensor
 from pipeline.engine.compilation import Kernel
-from pipeline.engine.kernels import Pair
+from pipeline.engine.kernels import pair_for
 from pipeline.engine.rewrites import rms_norm
 from pipeline.engine.rewrites.closeness import are_close
 from pipeline.engine.rewrites.rewrite import Rewrite
@@ -25,12 +26,13 @@ class RmsNorm(Rewrite):
         self.weight = nn.Parameter(weight, requires_grad=False)
         self.width = weight.numel()
         self.variance_epsilon = epsilon
-        self._kernels = Pair(rms_norm.form, is_right)
+        self._kernels = pair_for(weight.dtype, rms_norm.form, is_right)
 
     def forward(self, rows: Tensor) -> Tensor:
         """Rows in, rows out."""
-        has_form = rows.dtype is torch.float32 and rows.is_contiguous()
-        kernel = self._kernels.find(is_parallel=is_worth_splitting(rows.numel())) if has_form else None
+        kernel = None
+        if self._kernels is not None and rows.dtype is self.weight.dtype and rows.is_contiguous():
+            kernel = self._kernels.find(is_parallel=is_worth_splitting(rows.numel()))
         return even(kernel, rows, self.weight, self.variance_epsilon)
 
 
@@ -38,17 +40,18 @@ def even(kernel: Kernel | None, rows: Tensor, weight: Tensor, epsilon: float) ->
     """Norms rows, [..., width], contiguous for the kernel; with torch's operations where there is none."""
     if kernel is None:
         return F.rms_norm(rows, weight.shape, weight, epsilon)
-    given, out = rows.numpy(), np.empty(rows.shape, dtype=np.float32)
-    width = given.shape[-1]
-    kernel(given.reshape(-1, width), weight.numpy(), np.float32(epsilon), out.reshape(-1, width), workers())
-    return torch.from_numpy(out)
+    given = array(rows)
+    out, width = np.empty_like(given), given.shape[-1]
+    kernel(given.reshape(-1, width), array(weight), np.float32(epsilon), out.reshape(-1, width), workers())
+    return tensor(out)
 
 
-def is_right(kernel: Kernel) -> bool:
+def is_right(kernel: Kernel, *, dtype: torch.dtype) -> bool:
     """Tells whether a kernel computes from random numbers, small ones and large ones, what torch's operations do."""
     draw = torch.Generator().manual_seed(0)
     rows = torch.randn(PROOF_ROWS, PROOF_WIDTH, generator=draw) * torch.logspace(-3, 2, PROOF_ROWS)[:, None]
     weight = torch.randn(PROOF_WIDTH, generator=draw)
+    rows, weight = rows.to(dtype), weight.to(dtype)
     return are_close(even(kernel, rows, weight, 1e-5), even(None, rows, weight, 1e-5))
 
 

@@ -36,10 +36,10 @@ def rewrite(network: nn.Module, dtype: torch.dtype, device: torch.device) -> Cou
 def rewrite_encoder(network: nn.Module, dtype: torch.dtype, device: torch.device) -> Counter[str]:
     """Rewrites a model that reads in place, likewise."""
     counts: Counter[str] = Counter()
-    if device.type == "cpu" and dtype is torch.float32:
+    if device.type == "cpu" and (dtype is torch.float32 or can_pack(dtype, device)):
         with torch.inference_mode():
             counts["SharedLinear"] = share(network, dtype)
-            _rewrite_children(network, dtype, encoder.OFFERS, counts, {})
+            _rewrite_children(network, dtype, encoder.OFFERS if dtype is torch.float32 else (*encoder.OFFERS, packed_linears), counts, {})
     return +counts
 
 

@@ -9,14 +9,16 @@ import torch
 import torch.nn.functional as F  # noqa: N812 -- torch's own convention
 from torch import Tensor, nn
 
+from pipeline.engine.arrays import HELD, array
 from pipeline.engine.attention.hook import Form, UnsupportedAttention, answering, attend
 from pipeline.engine.compilation import Kernel
-from pipeline.engine.kernels import Pair
+from pipeline.engine.kernels import pair_for
 from pipeline.engine.rewrites import rotation
 from pipeline.engine.rewrites.closeness import are_close
 from pipeline.engine.rewrites.linear import faster
 from pipeline.engine.rewrites.norm import RmsNorm, norms
 from pipeline.engine.rewrites.rewrite import Rewrite, agrees
+from pipeline.engine.rewrites.weight import Weight
 from pipeline.engine.threads import is_worth_splitting, workers
 
 LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj")
@@ -24,7 +26,7 @@ NORMS = ("q_norm", "k_norm")
 ARGUMENTS = {"hidden_states", "position_embeddings", "attention_mask"}
 """All that such a layer may insist on."""
 PROOF_TOKENS = 5
-NO_WEIGHTS = np.empty(0, dtype=np.float32)
+NO_WEIGHTS = {dtype: np.empty(0, dtype=held) for dtype, held in HELD.items()}
 
 
 class Heads(NamedTuple):
@@ -58,11 +60,11 @@ class Heads(NamedTuple):
 
     def by_kernel(self, kernel: Kernel, rows: Tensor, cosines: Tensor, sines: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """In one pass, in place."""
-        own = (NO_WEIGHTS if weights is None else weights.numpy() for weights in (self.query_norm, self.key_norm))
+        own = (NO_WEIGHTS[rows.dtype] if weights is None else array(weights) for weights in (self.query_norm, self.key_norm))
         kernel(
-            rows.numpy()[0],
-            cosines.contiguous().numpy()[0],
-            sines.contiguous().numpy()[0],
+            array(rows)[0],
+            array(cosines.contiguous())[0],
+            array(sines.contiguous())[0],
             *own,
             np.float32(self.epsilon),
             self.queries,
@@ -77,13 +79,13 @@ class Heads(NamedTuple):
         queries, keys, values = self._split(rows)
         return self._turn(queries, self.query_norm, cosines, sines), self._turn(keys, self.key_norm, cosines, sines), values
 
-    def is_right(self, kernel: Kernel) -> bool:
+    def is_right(self, kernel: Kernel, *, dtype: torch.dtype) -> bool:
         """Tells whether a kernel computes from random numbers what torch's operations do, with norms and without."""
         draw = torch.Generator().manual_seed(0)
-        weights = torch.rand(2, self.width, generator=draw) + 0.5
+        weights = (torch.rand(2, self.width, generator=draw) + 0.5).to(dtype)
         for heads, turning in ((Heads(3, 2, self.width), self.width // 2 & ~1), (Heads(3, 2, self.width, weights[0], weights[1], 1e-5), self.width)):
-            rows = torch.randn(1, PROOF_TOKENS, 7 * self.width, generator=draw)
-            cosines, sines = torch.randn(2, 1, PROOF_TOKENS, turning, generator=draw)
+            rows = torch.randn(1, PROOF_TOKENS, 7 * self.width, generator=draw).to(dtype)
+            cosines, sines = torch.randn(2, 1, PROOF_TOKENS, turning, generator=draw).to(dtype)
             expected = heads.by_torch(rows.clone(), cosines, sines)
             if not all(map(are_close, heads.by_kernel(kernel, rows, cosines, sines), expected)):
                 return False
@@ -111,13 +113,16 @@ class RotaryAttention(Rewrite):
         self.width = inward[0].in_features
         self.head_dim = heads.width
         self._heads, self._form = heads, form
-        self._kernels = Pair(rotation.form, heads.is_right)
-        self._inward, self._outward = faster(*inward), faster(outward)
+        self._dtype = inward[0].weight.dtype
+        self._kernels = pair_for(self._dtype, rotation.form, heads.is_right)
+        self._inward, self._outward = faster(Weight.of(*inward)), faster(Weight.of(outward))
 
     def forward(self, hidden_states: Tensor, position_embeddings: tuple[Tensor, Tensor], **_: Any) -> tuple[Tensor, None]:
         """Rows in, rows out, by transformers' names; the mask is the hook's affair."""
         rows = self._inward(hidden_states)
-        kernel = self._kernels.find(is_parallel=is_worth_splitting(rows.numel())) if rows.dtype is torch.float32 else None
+        kernel = None
+        if self._kernels is not None and rows.dtype is position_embeddings[0].dtype is self._dtype:
+            kernel = self._kernels.find(is_parallel=is_worth_splitting(rows.numel()))
         queries, keys, values = self._heads.rotate(kernel, rows, *position_embeddings)
         return self._outward(attend(self, queries, keys, values, self._form).flatten(2)), None
 

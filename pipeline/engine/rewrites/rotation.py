@@ -8,25 +8,24 @@ from typing import Any
 import numpy as np
 from numba import prange, types
 
-from pipeline.engine.compilation import Definition
+from pipeline.engine.attention.arithmetic import fit, held, load
+from pipeline.engine.compilation import Definition, inlined
 from pipeline.engine.forms import Form
 
-ROWS = types.Array(types.float32, 2, "C")
-WEIGHTS = types.Array(types.float32, 1, "C")
+
+def form(*, is_half: bool, is_parallel: bool) -> Form:
+    """Which kernel: whether for the bits of bfloat16, and not for float32, and whether several threads will run it."""
+    return Form(__name__, (is_half, is_parallel))
 
 
-def form(*, is_parallel: bool) -> Form:
-    """Which kernel."""
-    return Form(__name__, (is_parallel,))
+def define(is_half: int, is_parallel: int) -> Definition:
+    """The kernel for heads of any even width. It computes in float32.
 
-
-def define(is_parallel: int) -> Definition:
-    """The kernel for heads of any even width.
-
-    Its arguments: rows [T, numbers], float32, turned in place; cosines and sines [T, as many of a head's first numbers as turn];
-    the weights of the norms of a query and of a key head [width], or empty; the norms' epsilon; how many query heads there are, and
-    how many key heads after them; numbers of a head; how many ways to split the work.
+    Its arguments, float32 or the bits of bfloat16: rows [T, numbers], turned in place; cosines and sines [T, as many of a head's first
+    numbers as turn]; the weights of the norms of a query and of a key head [width], or empty; the norms' epsilon, float32; how many
+    query heads there are, and how many key heads after them; numbers of a head; how many ways to split the work.
     """
+    matrix, vector = types.Array(held(is_half=is_half), 2, "C"), types.Array(held(is_half=is_half), 1, "C")
 
     def rotate(
         rows: Any,
@@ -48,18 +47,27 @@ def define(is_parallel: int) -> Definition:
                 for number in range(query_heads + key_heads):
                     own = rows[token, number * width : (number + 1) * width]
                     norm = query_norm if number < query_heads else key_norm
+                    for i in range(width):
+                        head[i] = load(own[i])
                     if norm.size:
-                        total = np.float32(0)
-                        for i in range(width):
-                            total += own[i] * own[i]
-                        factor = np.float32(1) / np.sqrt(total / np.float32(width) + epsilon)
-                        for i in range(width):
-                            own[i] *= factor * norm[i]
-                    for i in range(2 * half):
-                        head[i] = own[i]
+                        _even(head, norm, epsilon)
+                        for i in range(2 * half, width):
+                            own[i] = fit(head[i], own)
                     for i in range(half):
-                        own[i] = head[i] * cosine[i] - head[i + half] * sine[i]
-                        own[i + half] = head[i + half] * cosine[i + half] + head[i] * sine[i + half]
+                        own[i] = fit(head[i] * load(cosine[i]) - head[i + half] * load(sine[i]), own)
+                        own[i + half] = fit(head[i + half] * load(cosine[i + half]) + head[i] * load(sine[i + half]), own)
 
     scalars = (types.float32, types.int64, types.int64, types.int64, types.int64)
-    return Definition(rotate, (ROWS, ROWS, ROWS, WEIGHTS, WEIGHTS, *scalars), bool(is_parallel))
+    return Definition(rotate, (matrix, matrix, matrix, vector, vector, *scalars), bool(is_parallel))
+
+
+def _even_(head: Any, weight: Any, epsilon: Any) -> None:
+    total = np.float32(0)
+    for i in range(head.size):
+        total += head[i] * head[i]
+    factor = np.float32(1) / np.sqrt(total / np.float32(head.size) + epsilon)
+    for i in range(head.size):
+        head[i] *= factor * load(weight[i])
+
+
+_even = inlined(_even_)

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from pipeline.engine.rewrites.linear import for_many_rows
 from pipeline.engine.rewrites.rewrite import Rewrite, agrees
 from pipeline.engine.rewrites.weight import Weight
 
@@ -13,7 +14,7 @@ class _Product:
     """What several layers make of rows, computed when the first of them is asked and kept until the last one was."""
 
     def __init__(self, linears: list[nn.Linear]):
-        self._weight = Weight.of(*linears)
+        self._product = for_many_rows(Weight.of(*linears))
         self._widths = [linear.out_features for linear in linears]
         self._rows: Tensor | None = None
         self._parts: dict[int, Tensor] = {}
@@ -22,7 +23,7 @@ class _Product:
         """One layer's share, a view of the whole."""
         if rows is not self._rows or number not in self._parts:
             self._rows = rows
-            self._parts = dict(enumerate(self._weight(rows).split(self._widths, -1)))
+            self._parts = dict(enumerate(self._product(rows).split(self._widths, -1)))
         part = self._parts.pop(number)
         if not self._parts:
             self._rows = None

@@ -93,11 +93,12 @@ def test_it_serves_models_whose_tokens_see_the_whole_text(monkeypatch):
 
 
 def test_only_widths_that_fill_vectors_have_a_kernel(monkeypatch):
-    """On a processor whose vectors are known, in float32."""
+    """On a processor whose vectors are known, in float32 and bfloat16."""
     monkeypatch.setattr(ragged.KERNELS, "find", lambda form, _: form.arguments[0])
     for capability, lanes in (("AVX2", 8), ("AVX512", 16), ("DEFAULT", None)):
         monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda capability=capability: capability)
         assert ragged.find_kernel(heads_of(2, 32), heads_of(2, 32)) == lanes
-        assert ragged.find_kernel(heads_of(2, 32).bfloat16(), heads_of(2, 32)) is None
+        assert ragged.find_kernel(heads_of(2, 32).bfloat16(), heads_of(2, 32).bfloat16()) == lanes
+        assert ragged.find_kernel(heads_of(2, 32).half(), heads_of(2, 32).half()) is None
         assert ragged.find_kernel(heads_of(2, 20), heads_of(2, 32)) is None
         assert ragged.find_kernel(heads_of(2, 32), heads_of(2, 24)) is None
