@@ -23,6 +23,7 @@ from pipeline.engine.pooling.loading import load_pooling
 from pipeline.engine.pooling.recipe import find_task
 from pipeline.engine.preparation import Preparation
 from pipeline.engine.prompts import Prompts
+from pipeline.engine.rewrites.prepared import fills
 from pipeline.engine.rewrites.rewriting import rewrite
 from pipeline.engine.runner import Runner
 from pipeline.engine.sampler import Sampler
@@ -141,7 +142,8 @@ def _runner(network: Any, info: ModelInfo, size: CacheSize, block_tokens: int, t
     """A model that is rewritten, over a cache for the layers that it has by now."""
     layers = architecture.survey(network, source)
     attention = PagedAttention(layers, blocks=size.blocks, block_tokens=block_tokens, dtype=network.dtype, device=network.device)
-    return Runner(network, attention, find_backbone(network), vocabulary=info.vocabulary, threads=threads)
+    is_filled = fills(network.dtype, network.device)
+    return Runner(network, attention, find_backbone(network), vocabulary=info.vocabulary, threads=threads, is_filled=is_filled)
 
 
 def build_serial(

@@ -5,12 +5,14 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F  # noqa: N812 -- torch's own convention
 from torch import Tensor, nn
 
 from pipeline.engine.attention.hook import answering
 from pipeline.engine.attention.paged import PagedAttention
 from pipeline.engine.backbone import Backbone
 from pipeline.engine.packing import PackedBatch
+from pipeline.engine.rewrites.prepared import filled
 from pipeline.engine.threads import use_threads
 
 
@@ -23,10 +25,14 @@ class Runner:
         backbone: What of it lies below its head; None where that cannot be told, and then no prompts are scored.
         vocabulary: How many ids both its embedding and its head know.
         threads: Compute threads. Their number belongs to the process, so models that share one take turns in setting it.
+        is_filled: Whether rows are filled up to numbers that products are prepared for.
     """
 
-    def __init__(self, model: nn.Module, attention: PagedAttention, backbone: Backbone | None, *, vocabulary: int, threads: int):
+    def __init__(
+        self, model: nn.Module, attention: PagedAttention, backbone: Backbone | None, *, vocabulary: int, threads: int, is_filled: bool = False
+    ):
         self._model = model
+        self._is_filled = is_filled
         self._backbone = backbone
         self.attention = attention
         self.vocabulary = vocabulary
@@ -67,10 +73,17 @@ class Runner:
             torch.cuda.empty_cache()
 
     def _logits(self, batch: PackedBatch, places: Tensor) -> Tensor:
+        ids, positions = self._full(batch.input_ids), self._full(batch.position_ids)
+        kept = places if batch.scored else self._full(places)  # slices have a bound, and one size
         with torch.inference_mode(), answering(self.attention):
-            output = self._model(input_ids=batch.input_ids, position_ids=batch.position_ids, use_cache=False, logits_to_keep=places)
+            output = self._model(input_ids=ids, position_ids=positions, use_cache=False, logits_to_keep=kept)
         logits: Tensor = output.logits
-        return logits[0, :, : self.vocabulary]
+        return logits[0, : places.numel(), : self.vocabulary]
+
+    def _full(self, numbers: Tensor) -> Tensor:
+        """With zeros behind them where there is to be more: a token, its position, or a place."""
+        count = numbers.shape[-1]
+        return F.pad(numbers, (0, filled(count) - count)) if self._is_filled else numbers
 
     def _logits_again(self, computed: Any, backbone: Backbone, batch: PackedBatch, places: Tensor) -> Tensor:
         with backbone.giving(computed):

@@ -45,6 +45,15 @@ def test_output_does_not_depend_on_chunk_and_block_size(block_tokens):
     assert engine.stats().prefix_hit_tokens_total == 0
 
 
+@pytest.mark.parametrize("is_filled", [False, True])
+def test_rows_that_are_filled_up_change_no_output(monkeypatch, is_filled):
+    """Of prompts in chunks, of sequences that decode, and of places that are sampled: what fills them up is not heard of."""
+    monkeypatch.setattr("pipeline.engine.loading.fills", lambda *_: is_filled)
+    engine = engine_of(wide_model(), settings=EngineSettings(max_sequences=3, token_budget=19, block_tokens=5, prefix_cache=False))
+    assert ids_of(engine, [completion(prompt, max_tokens=8) for prompt in PROMPTS[:5]]) == [alone(i, 8) for i in range(5)]
+    assert engine.stats().kv_blocks_used == 0
+
+
 def test_sequences_of_very_different_length_decode_together(llama, monkeypatch):
     """So different that padding one to the other costs more than another round: each keeps its own output."""
     monkeypatch.setattr("pipeline.engine.packing.BUCKET_PADDING_TOKENS", 16)

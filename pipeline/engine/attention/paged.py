@@ -82,12 +82,14 @@ class PagedAttention:
             layer.values[:, targets] = layer.values[:, sources]
 
     def attend(self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, form: Form) -> Tensor:
-        """Writes the step's keys and values and computes the layer; see `hook.Attention`."""
+        """Writes the step's keys and values and computes the layer; see `hook.Attention`. What only fills the row up gets zeros."""
         layer, step = self._layers[module], self.step
         assert step is not None, "the runner sets the step"  # noqa: S101 -- our bug, not outside input
-        layer.flat_keys.index_copy_(1, step.slots, key[0])
-        layer.flat_values.index_copy_(1, step.slots, value[0])
+        tokens = step.slots.numel()
+        layer.flat_keys.index_copy_(1, step.slots, key[0, :, :tokens])
+        layer.flat_values.index_copy_(1, step.slots, value[0, :, :tokens])
         attended = query.new_empty(query.shape[2], query.shape[1], value.shape[-1])
+        attended[tokens:] = 0
         kernel = layer.kernel(query.shape[1]) if step.buckets else None
         if kernel is not None:
             decode(kernel, layer.keys, layer.values, step.decodes(), query[0], form, attended)

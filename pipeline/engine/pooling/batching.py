@@ -55,3 +55,9 @@ def buckets(lengths: Sequence[int], padding_share: float = PADDING_SHARE) -> lis
             found.append([number])
             real = lengths[number]
     return found
+
+
+def filling(lengths: Sequence[int], tokens: int) -> list[int]:
+    """Lengths of what fills a row up to so many tokens, none longer than the longest text."""
+    missing, longest = tokens - sum(lengths), max(lengths)
+    return [longest] * (missing // longest) + ([missing % longest] if missing % longest else [])

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from pipeline.engine.pooling.attention import laid_out
-from pipeline.engine.pooling.batching import buckets, by_length, runs
+from pipeline.engine.pooling.batching import buckets, by_length, filling, runs
 from pipeline.engine.pooling.inputs import InputForm
 from pipeline.engine.pooling.readers import Reader
 from pipeline.engine.pooling.work import Text
+from pipeline.engine.rewrites.prepared import filled
 from pipeline.engine.threads import use_threads
 from schemas.pooled_results import Rows
 
@@ -25,9 +26,11 @@ class Runner:
         reader: What is read off it.
         threads: Compute threads. Their number belongs to the process, so models that share one take turns in setting it.
         is_packed: Whether texts share one row; attention must then be `attention.NAME`.
+        is_filled: Whether that row is filled up to a number of tokens that products are prepared for.
     """
 
-    def __init__(self, network: Any, form: InputForm, reader: Reader, *, threads: int, is_packed: bool):
+    def __init__(self, network: Any, form: InputForm, reader: Reader, *, threads: int, is_packed: bool, is_filled: bool = False):
+        self._is_filled = is_filled
         self._network = network
         self._form = form
         self._reader = reader
@@ -52,6 +55,13 @@ class Runner:
             torch.cuda.empty_cache()
 
     def _compute(self, texts: Sequence[Text]) -> Tensor:
+        if self.is_packed and self._is_filled:
+            lengths = [len(text) for text in texts]
+            more = filling(lengths, filled(sum(lengths)))
+            return self._computed([*texts, *(Text((self._form.padding_id,) * length) for length in more)])[: len(texts)]
+        return self._computed(texts)
+
+    def _computed(self, texts: Sequence[Text]) -> Tensor:
         row = runs([len(text) for text in texts])
         if not self.is_packed:
             return self._reader.padded(self._network, self._form.padded(texts), row)

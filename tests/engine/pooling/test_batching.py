@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.engine.pooling.batching import Run, buckets, by_length, runs
+from pipeline.engine.pooling.batching import Run, buckets, by_length, filling, runs
 
 LENGTHS = st.lists(st.integers(1, 200), min_size=1, max_size=60)
 
@@ -36,3 +36,11 @@ def test_buckets_hold_every_text_once_and_little_padding(lengths, share):
 def test_a_share_of_nothing_pads_nothing():
     """Only equal lengths meet."""
     assert buckets([3, 5, 3, 4], 0.0) == [[0, 2], [3], [1]]
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=20), st.integers(0, 200))
+def test_what_fills_a_row_up_is_no_longer_than_its_texts(lengths, missing):
+    """And as long as what is missing."""
+    more = filling(lengths, sum(lengths) + missing)
+    assert sum(more) == missing
+    assert all(1 <= length <= max(lengths) for length in more)

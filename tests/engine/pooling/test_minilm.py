@@ -54,6 +54,17 @@ def test_half_precision_stays_close():
     assert (rows * np.array(REFERENCE["vectors"])).sum(axis=1).min() >= 0.99
 
 
+@pytest.mark.parametrize("is_filled", [False, True])
+def test_a_row_that_is_filled_up_gives_the_same_embeddings(monkeypatch, is_filled):
+    """Of the texts alone, in their order: rows of any number of tokens, those that need no filling too."""
+    monkeypatch.setattr("pipeline.engine.pooling.verification.fills", lambda *_: is_filled)
+    engine = minilm(DtypeChoice.BFLOAT16)
+    for count in range(1, len(REFERENCE["texts"]) + 1):
+        rows = embed(engine, *REFERENCE["texts"][:count])
+        assert rows.shape == (count, len(REFERENCE["vectors"][0]))
+        assert (rows * np.array(REFERENCE["vectors"][:count])).sum(axis=1).min() >= 0.99
+
+
 def test_embeddings_are_the_mean_of_what_transformers_computes(engine):
     """The same by hand: tokenizer, forward pass, mean, length 1; one text at a time."""
     tokenizer, model = AutoTokenizer.from_pretrained(get_model_path()), AutoModel.from_pretrained(get_model_path()).eval()
