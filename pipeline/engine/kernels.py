@@ -2,19 +2,15 @@
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
 
-from pipeline.engine.arrays import HALF, HELD
 from pipeline.engine.aside import COMMAND, Aside, Proof
 from pipeline.engine.forms import CannotKeep, Form
 from pipeline.settings import KernelCompiling
 
 if TYPE_CHECKING:  # the compiler: a part of a second
-    import torch
-
     from pipeline.engine.compilation import Kernel
 
 log = structlog.get_logger(__name__)
@@ -117,17 +113,3 @@ class Pair:
     def is_expected(self, *, is_parallel: bool) -> bool:
         """See `Kernels.expects`."""
         return KERNELS.expects(self._forms[is_parallel], self._proof)
-
-
-def pair_for(dtype: "torch.dtype", form: Callable[..., Form], proof: Callable[..., bool]) -> Pair | None:
-    """The kernels of a dtype.
-
-    Args:
-        dtype: What they compute from and write.
-        form: Told whether that is bfloat16, and whether it is parallel.
-        proof: Told the dtype.
-
-    Returns:
-        None where kernels do not know it.
-    """
-    return Pair(partial(form, is_half=HELD[dtype] is HALF), partial(proof, dtype=dtype)) if dtype in HELD else None

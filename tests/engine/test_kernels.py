@@ -219,6 +219,13 @@ def test_a_kernel_lies_on_disk_apart_for_one_thread_and_for_several(tmp_path, mo
     assert "Not a directory" in failing.stderr
 
 
+def test_a_worker_can_say_how_kernels_are_compiled_before_torch_is_there():
+    """How threads wait is read as torch is loaded, so what a worker begins with must not load it."""
+    said = "import sys, workers.stream; print('torch' in sys.modules, 'numba' in sys.modules)"
+    answer = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, check=True)
+    assert answer.stdout.split() == ["False", "False"]
+
+
 def decode_wrongly(*arguments):
     """A decode kernel that forgets the last token of each sequence."""
     kernel = KERNELS.find(decode_form(2, 8, 6, is_half=False, is_parallel=False), passes)

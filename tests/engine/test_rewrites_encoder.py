@@ -1,9 +1,12 @@
 """What is put in place of an encoder's layers, and what only looks like them."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from torch import nn
 
+from pipeline.engine.rewrites import rewriting
 from pipeline.engine.rewrites.encoder import GeluLinear, NormedLinear
 from pipeline.engine.rewrites.linear import TiledLinear
 from pipeline.engine.rewrites.rewriting import rewrite_encoder
@@ -56,6 +59,18 @@ def test_a_layer_of_an_encoder_is_replaced_by_what_computes_the_same(module, mor
             assert type(substitute) is kind
             assert counts == {kind.__name__: 1}
             torch.testing.assert_close(substitute(*asked), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("module", "more", "kind"), [(Bent(nn.GELU()), 0, GeluLinear), (Normed(), 1, NormedLinear)], ids=["gelu", "norm"])
+def test_a_layer_in_bfloat16_is_replaced_where_the_processor_multiplies_it(monkeypatch, module, more, kind):
+    """With packed weights, or torch's product where there are none; bias, residual and norm are computed in float32 and rounded once."""
+    monkeypatch.setattr(rewriting, "can_pack_for_many_rows", lambda *_: True)
+    asked = [torch.randn(1, 5, width, generator=torch.Generator().manual_seed(width)).bfloat16() for width in (16, 24)][: 1 + more]
+    parent = nn.Sequential(deepcopy(module).to(torch.bfloat16).requires_grad_(requires_grad=False))
+    with torch.inference_mode():
+        expected = parent[0](*asked)
+        assert rewrite_encoder(parent, torch.bfloat16, CPU) == {kind.__name__: 1}
+        torch.testing.assert_close(parent[0](*asked), expected, rtol=2e-2, atol=2e-2)
 
 
 @pytest.mark.parametrize("module", [Bent(nn.ReLU()), Bent(nn.GELU(approximate="tanh")), Normed(share=0.999), nn.Linear(16, 20)], ids=str)

@@ -27,7 +27,7 @@ def form(lanes: int, *, is_parallel: bool) -> Form:
 
 def room_numbers(longest: int, key_width: int, value_width: int) -> int:
     """How much room a worker needs where the longest text has so many tokens: for a head's keys and values, and a few of its scores."""
-    padded = -(-longest // VECTOR) * VECTOR
+    padded = _filled_(longest)
     return padded * (key_width + value_width + ROWS) + ROWS
 
 

@@ -26,16 +26,16 @@ class Runner:
         reader: What is read off it.
         threads: Compute threads. Their number belongs to the process, so models that share one take turns in setting it.
         is_packed: Whether texts share one row; attention must then be `attention.NAME`.
-        is_filled: Whether that row is filled up to a number of tokens that products are prepared for.
+        is_filled: Whether that row, where they share one, is filled up to a number of tokens that products are prepared for.
     """
 
     def __init__(self, network: Any, form: InputForm, reader: Reader, *, threads: int, is_packed: bool, is_filled: bool = False):
-        self._is_filled = is_filled
         self._network = network
         self._form = form
         self._reader = reader
         self.threads = threads
         self.is_packed = is_packed
+        self._is_filled = is_filled
 
     def run(self, texts: Sequence[Text]) -> Rows:
         """Computes a row per text, in their order; [texts, width]."""

@@ -12,9 +12,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 -- torch's own convention
 from torch import Tensor, nn
 
-from pipeline.engine.arrays import array
+from pipeline.engine.arrays import array, pair_for
 from pipeline.engine.compilation import Kernel
-from pipeline.engine.kernels import pair_for
 from pipeline.engine.rewrites import gelu, layer_norm
 from pipeline.engine.rewrites.closeness import are_close
 from pipeline.engine.rewrites.linear import for_many_rows, tiled_linears
@@ -36,7 +35,7 @@ class GeluLinear(Rewrite):
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """Rows in, rows out."""
-        kernel = None if self._kernels is None else self._kernels.find(is_parallel=workers() > 1)
+        kernel = self._kernels.find(is_parallel=workers() > 1)
         return bend(kernel, self._product(hidden_states), self._bias)
 
 
@@ -78,7 +77,7 @@ class NormedLinear(Rewrite):
 
     def forward(self, hidden_states: Tensor, input_tensor: Tensor) -> Tensor:
         """Rows and the residual in, by transformers' names, rows out."""
-        kernel = None if self._kernels is None else self._kernels.find(is_parallel=workers() > 1)
+        kernel = self._kernels.find(is_parallel=workers() > 1)
         return close(kernel, self._product(hidden_states), self._bias, input_tensor, self._norm)
 
     @staticmethod

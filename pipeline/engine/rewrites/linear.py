@@ -49,9 +49,17 @@ def faster(weight: Weight) -> Weight | Packed:
     return weight if weight.is_laid_out else Packed(weight)
 
 
+def can_pack_for_many_rows(dtype: torch.dtype, device: torch.device) -> bool:
+    """As `can_pack`, for rows of which there are many: float32 is left to torch, whose library is as fast then and has nothing to prepare."""
+    return dtype is not torch.float32 and can_pack(dtype, device)
+
+
 def for_many_rows(weight: Weight) -> Weight | Packed:
-    """As `faster`, for rows of which there are many: float32 is left to torch, whose library is as fast then and has nothing to prepare."""
-    return weight if weight.is_laid_out or weight.matrix().dtype is torch.float32 else Packed(weight)
+    """As `faster`, for rows of which there are many."""
+    if weight.is_laid_out:
+        return weight
+    matrix = weight.matrix()
+    return Packed(weight) if can_pack_for_many_rows(matrix.dtype, matrix.device) else weight
 
 
 class TiledLinear(Rewrite):

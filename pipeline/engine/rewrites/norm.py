@@ -7,9 +7,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 -- torch's own convention
 from torch import Tensor, nn
 
-from pipeline.engine.arrays import array, tensor
+from pipeline.engine.arrays import array, pair_for, tensor
 from pipeline.engine.compilation import Kernel
-from pipeline.engine.kernels import pair_for
 from pipeline.engine.rewrites import rms_norm
 from pipeline.engine.rewrites.closeness import are_close
 from pipeline.engine.rewrites.rewrite import Rewrite
@@ -31,7 +30,7 @@ class RmsNorm(Rewrite):
     def forward(self, rows: Tensor) -> Tensor:
         """Rows in, rows out."""
         kernel = None
-        if self._kernels is not None and rows.dtype is self.weight.dtype and rows.is_contiguous():
+        if rows.dtype is self.weight.dtype and rows.is_contiguous():
             kernel = self._kernels.find(is_parallel=is_worth_splitting(rows.numel()))
         return even(kernel, rows, self.weight, self.variance_epsilon)
 

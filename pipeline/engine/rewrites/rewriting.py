@@ -8,7 +8,7 @@ from torch import nn
 
 from pipeline.engine.rewrites import encoder
 from pipeline.engine.rewrites.gated import gated
-from pipeline.engine.rewrites.linear import can_pack, packed_linears, tiled_linears
+from pipeline.engine.rewrites.linear import can_pack, can_pack_for_many_rows, packed_linears, tiled_linears
 from pipeline.engine.rewrites.norm import norms
 from pipeline.engine.rewrites.rewrite import Rewrite, agrees
 from pipeline.engine.rewrites.rotary import rotary
@@ -36,10 +36,11 @@ def rewrite(network: nn.Module, dtype: torch.dtype, device: torch.device) -> Cou
 def rewrite_encoder(network: nn.Module, dtype: torch.dtype, device: torch.device) -> Counter[str]:
     """Rewrites a model that reads in place, likewise."""
     counts: Counter[str] = Counter()
-    if device.type == "cpu" and (dtype is torch.float32 or can_pack(dtype, device)):
+    is_packed = can_pack_for_many_rows(dtype, device)
+    if is_packed or (device.type == "cpu" and dtype is torch.float32):
         with torch.inference_mode():
             counts["SharedLinear"] = share(network, dtype)
-            _rewrite_children(network, dtype, encoder.OFFERS if dtype is torch.float32 else (*encoder.OFFERS, packed_linears), counts, {})
+            _rewrite_children(network, dtype, (*encoder.OFFERS, packed_linears) if is_packed else encoder.OFFERS, counts, {})
     return +counts
 
 

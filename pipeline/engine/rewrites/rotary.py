@@ -9,10 +9,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812 -- torch's own convention
 from torch import Tensor, nn
 
-from pipeline.engine.arrays import HELD, array
+from pipeline.engine.arrays import HELD, array, pair_for
 from pipeline.engine.attention.hook import Form, UnsupportedAttention, answering, attend
 from pipeline.engine.compilation import Kernel
-from pipeline.engine.kernels import pair_for
 from pipeline.engine.rewrites import rotation
 from pipeline.engine.rewrites.closeness import are_close
 from pipeline.engine.rewrites.linear import faster
@@ -121,7 +120,7 @@ class RotaryAttention(Rewrite):
         """Rows in, rows out, by transformers' names; the mask is the hook's affair."""
         rows = self._inward(hidden_states)
         kernel = None
-        if self._kernels is not None and rows.dtype is position_embeddings[0].dtype is self._dtype:
+        if rows.dtype is position_embeddings[0].dtype is self._dtype:
             kernel = self._kernels.find(is_parallel=is_worth_splitting(rows.numel()))
         queries, keys, values = self._heads.rotate(kernel, rows, *position_embeddings)
         return self._outward(attend(self, queries, keys, values, self._form).flatten(2)), None
