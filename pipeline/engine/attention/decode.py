@@ -82,9 +82,10 @@ def define(known_group: int, known_key_width: int, known_value_width: int, is_ha
                         rows[head, i] = load(query[sequence, kv_head * group + head, i]) * np.float32(scaling)
                 _score(rows, keys[kv_head], own, block_tokens, first, length, scores, group, key_width)
                 for head in range(group):
+                    own_scores, place = scores[head, first:length], kv_head * group + head
                     if softcap:
-                        _squash(scores[head], first, length, np.float32(softcap))
-                    _normalise(scores[head], first, length, sinks[kv_head * group + head : kv_head * group + head + 1])
+                        _squash(own_scores, np.float32(softcap))
+                    _normalise(own_scores, sinks[place : place + 1])
                 _gather(values[kv_head], own, block_tokens, first, length, scores, sums, group, value_width)
                 _put(sums, out[sequence, kv_head * group : (kv_head + 1) * group], group, value_width)
 
@@ -129,27 +130,28 @@ def _score_(query: Any, keys: Any, blocks: Any, block_tokens: int, first: int, l
             token += 1
 
 
-def _squash_(scores: Any, first: int, length: int, softcap: Any) -> None:
-    for token in range(first, length):
+def _squash_(scores: Any, softcap: Any) -> None:
+    for token in range(scores.size):
         x = scores[token] / softcap
         small = exp(np.float32(-2) * abs(x))
         size = softcap * (np.float32(1) - small) / (np.float32(1) + small)
         scores[token] = size if x > 0 else -size
 
 
-def _normalise_(scores: Any, first: int, length: int, sinks: Any) -> None:
-    best = highest(scores[first:length])
+def _normalise_(scores: Any, sinks: Any) -> None:
+    """Makes weights of scores. Over all of an array, for loops from one number to another are not made vectors: the first might be below 0."""
+    best = highest(scores)
     for sink in sinks:
         best = max(best, sink)
     total = np.float32(0)
-    for token in range(first, length):
+    for token in range(scores.size):
         weight = exp(scores[token] - best)
         scores[token] = weight
         total += weight
     for sink in sinks:
         total += exp(sink - best)
     factor = np.float32(1) / total
-    for token in range(first, length):
+    for token in range(scores.size):
         scores[token] *= factor
 
 
