@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.engine.attention import decode as decode_kernel
+from pipeline.engine.attention import decode_amx
 from pipeline.engine.attention.decode import form as kernel_form
 from pipeline.engine.attention.decoding import decode, kernels_for
 from pipeline.engine.attention.hook import Form
@@ -51,6 +53,7 @@ def compared(layer, step, query, form):
         *((heads, (8, 6), dtype) for heads in (2, 4, 6) for dtype in BOUNDS),
         (6, (32, 32), torch.float32),  # this one and the next have kernels of their own; this is the shipped model's
         (4, (32, 16), torch.bfloat16),
+        *((4, widths, torch.bfloat16) for widths in ((32, 64), (128, 128))),  # and these, where the processor multiplies tiles of them
     ],
     ids=str,
 )
@@ -76,15 +79,16 @@ def test_far_apart_scores_neither_overflow_nor_lose_the_best():
     assert (got - expected).abs().max() < 1e-5
 
 
-def test_a_sequence_that_is_not_a_number_harms_nobody():
+@pytest.mark.parametrize(("shape", "block_tokens", "dtype"), [(LayerShape(2, 8, 6), 4, torch.float32), (LayerShape(2, 64, 64), 16, torch.bfloat16)])
+def test_a_sequence_that_is_not_a_number_harms_nobody(shape, block_tokens, dtype):
     """It stays one, so that the engine can tell; its neighbours are what they were."""
-    layer, step = layer_of(LayerShape(2, 8, 6), 4, torch.float32)
-    query = torch.randn(4, len(LENGTHS), 8, generator=torch.Generator().manual_seed(1))
+    layer, step = layer_of(shape, block_tokens, dtype)
+    query = torch.randn(4, len(LENGTHS), shape.key_width, generator=torch.Generator().manual_seed(1)).to(dtype)
     query[:, 2] = torch.nan
     got, expected = compared(layer, step, query, PLAIN)
     others = [0, 1, 3, 4, 5]
     assert got[2].isnan().all()
-    assert (got[others] - expected[others]).abs().max() < BOUNDS[torch.float32]
+    assert (got[others] - expected[others]).abs().max() < BOUNDS[dtype]
 
 
 @pytest.mark.parametrize("is_parallel", [False, True])
@@ -127,3 +131,24 @@ def test_other_caches_are_left_to_torch():
     assert kernels_for(cache.bfloat16(), cache.bfloat16(), 4) is not None
     assert kernels_for(cache.half(), cache.half(), 4) is None
     assert kernels_for(cache.to("meta"), cache.to("meta"), 4) is None
+
+
+@pytest.mark.parametrize(
+    ("heads", "shape", "dtype", "module"),
+    [
+        (6, (2, 1, 16, 64), torch.bfloat16, decode_amx),
+        (6, (2, 1, 32, 128), torch.bfloat16, decode_amx),
+        (6, (2, 1, 16, 64), torch.float32, decode_kernel),
+        (6, (2, 1, 8, 64), torch.bfloat16, decode_kernel),
+        (6, (2, 1, 16, 48), torch.bfloat16, decode_kernel),
+        (34, (2, 1, 16, 64), torch.bfloat16, decode_kernel),
+    ],
+    ids=str,
+)
+def test_tiles_are_multiplied_where_a_cache_has_whole_ones(monkeypatch, heads, shape, dtype, module):
+    """Of bfloat16, in blocks of 16 tokens or a multiple, and no more query heads to one of keys than a tile has rows."""
+    cache = torch.empty(shape, dtype=dtype)
+    monkeypatch.setattr("pipeline.engine.attention.decoding.has_tiles", lambda: True)
+    assert {form.module for form in kernels_for(cache, cache, heads)._forms} == {module.__name__}
+    monkeypatch.setattr("pipeline.engine.attention.decoding.has_tiles", lambda: False)
+    assert {form.module for form in kernels_for(cache, cache, heads)._forms} == {decode_kernel.__name__}

@@ -237,14 +237,14 @@ def test_the_decode_kernel_passes_its_proof(dtype):
     """In the precision that the cache has."""
     cache = torch.empty(2, 1, 4, 8, dtype=dtype)
     kernel = decoding.kernels_for(cache, cache[..., :6], 4).find(is_parallel=False)
-    assert decoding.is_right(kernel, group=2, key_width=8, value_width=6, dtype=dtype)
+    assert decoding.is_right(kernel, sizes=(2, 8, 6), dtype=dtype)
 
 
 def test_a_wrong_decode_kernel_does_not_pass():
     """Neither one that forgets a token, nor one that writes nothing, which leaves what is not a number."""
-    sizes = {"group": 2, "key_width": 8, "value_width": 6, "dtype": torch.float32}
-    assert not decoding.is_right(decode_wrongly, **sizes)
-    assert not decoding.is_right(lambda *_: None, **sizes)
+    asked = {"sizes": (2, 8, 6), "dtype": torch.float32}
+    assert not decoding.is_right(decode_wrongly, **asked)
+    assert not decoding.is_right(lambda *_: None, **asked)
 
 
 def test_a_wrong_gating_kernel_does_not_pass():

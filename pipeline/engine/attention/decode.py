@@ -84,8 +84,8 @@ def define(known_group: int, known_key_width: int, known_value_width: int, is_ha
                 for head in range(group):
                     own_scores, place = scores[head, first:length], kv_head * group + head
                     if softcap:
-                        _squash(own_scores, np.float32(softcap))
-                    _normalise(own_scores, sinks[place : place + 1])
+                        squash(own_scores, np.float32(softcap))
+                    normalise(own_scores, sinks[place : place + 1])
                 _gather(values[kv_head], own, block_tokens, first, length, scores, sums, group, value_width)
                 _put(sums, out[sequence, kv_head * group : (kv_head + 1) * group], group, value_width)
 
@@ -188,4 +188,4 @@ def _put_(sums: Any, out: Any, group: int, width: int) -> None:
             out[head, i] = fit(sums[head, i], out)
 
 
-_score, _squash, _normalise, _gather, _put = map(inlined, (_score_, _squash_, _normalise_, _gather_, _put_))
+_score, squash, normalise, _gather, _put = map(inlined, (_score_, _squash_, _normalise_, _gather_, _put_))

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from pipeline.engine.arrays import HELD, array
-from pipeline.engine.attention.decode import form as kernel_form
+from pipeline.engine.attention import decode as by_vectors
+from pipeline.engine.attention import decode_amx as by_tiles
 from pipeline.engine.attention.hook import Form
 from pipeline.engine.attention.plain import decode_plainly
 from pipeline.engine.attention.step import AttentionStep, DecodeBucket, Decodes
@@ -16,6 +17,7 @@ from pipeline.engine.compilation import Kernel
 from pipeline.engine.kernels import Pair
 from pipeline.engine.rewrites.closeness import are_close
 from pipeline.engine.threads import workers
+from pipeline.engine.vectors import has_tiles
 
 NO_SINKS: npt.NDArray[np.float32] = np.empty(0, dtype=np.float32)
 PROOF_LENGTHS = (37, 21, 16, 1)
@@ -26,9 +28,11 @@ def kernels_for(keys: Tensor, values: Tensor, heads: int) -> Pair | None:
     """The kernels for a cache, [KV heads, blocks, block tokens, width] both, and so many query heads; None where there are none for it."""
     if keys.device.type != "cpu" or keys.dtype not in HELD:
         return None
-    group, widths = heads // keys.shape[0], (keys.shape[-1], values.shape[-1])
-    form = partial(kernel_form, group, *widths, is_half=keys.dtype is torch.bfloat16)
-    return Pair(form, partial(is_right, group=group, key_width=widths[0], value_width=widths[1], dtype=keys.dtype))
+    is_half, sizes = keys.dtype is torch.bfloat16, (heads // keys.shape[0], keys.shape[-1], values.shape[-1])
+    form = partial(by_vectors.form, *sizes, is_half=is_half)
+    if is_half and has_tiles() and by_tiles.can_serve(*sizes, block_tokens=keys.shape[2]):
+        form = partial(by_tiles.form, *sizes)
+    return Pair(form, partial(is_right, sizes=sizes, dtype=keys.dtype))
 
 
 def decode(kernel: Kernel, keys: Tensor, values: Tensor, decodes: Decodes, query: Tensor, form: Form, attended: Tensor) -> None:
@@ -61,8 +65,15 @@ def decode(kernel: Kernel, keys: Tensor, values: Tensor, decodes: Decodes, query
     )
 
 
-def is_right(kernel: Kernel, *, group: int, key_width: int, value_width: int, dtype: torch.dtype) -> bool:
-    """Tells whether a kernel computes from random numbers what torch's operations do, for every kind of score."""
+def is_right(kernel: Kernel, *, sizes: tuple[int, int, int], dtype: torch.dtype) -> bool:
+    """Tells whether a kernel computes from random numbers what torch's operations do, for every kind of score.
+
+    Args:
+        kernel: For some group of query heads, width of a key and width of a value.
+        sizes: These.
+        dtype: Of the cache.
+    """
+    group, key_width, value_width = sizes
     draw = torch.Generator().manual_seed(0)
     held = [-(-length // PROOF_BLOCK_TOKENS) for length in PROOF_LENGTHS]
     shape = (2, sum(held), PROOF_BLOCK_TOKENS)
