@@ -89,6 +89,21 @@ configure: Any = inlined(_configure_)
 """In kernels: `configure(sizes)` applies them."""
 
 
+def _fetch(typing_context: Any, place: Any) -> Any:  # noqa: ARG001
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
+        word = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [_ADDRESS, word, word, word])
+        hint = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        builder.call(hint, [builder.inttoptr(arguments[0], _ADDRESS), word(0), word(2), word(1)])  # for reading, data
+        return context.get_dummy_value()
+
+    return types.void(types.uintp), generate
+
+
+fetch: Any = intrinsic(_fetch)
+"""In kernels: `fetch(address)` asks for a cache line, into the second cache."""
+
+
 def _pair(typing_context: Any, one: Any, other: Any, out: Any, further: Any) -> Any:  # noqa: ARG001
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
         numbers, order_kind = ir.VectorType(ir.IntType(16), DEPTH), ir.VectorType(ir.IntType(32), DEPTH)
@@ -103,3 +118,34 @@ def _pair(typing_context: Any, one: Any, other: Any, out: Any, further: Any) -> 
 
 pair: Any = intrinsic(_pair)
 """In kernels: `pair(one, other, out, further)` makes pairs of 32 numbers at two addresses: 16 of them at `out`, 16 so many bytes further."""
+
+
+class _BFloat(ir.Type):  # type: ignore[misc]
+    """The compiler's own type, which llvmlite does not name."""
+
+    def _to_string(self) -> str:
+        return "bfloat"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _BFloat)
+
+    def __hash__(self) -> int:
+        return hash(_BFloat)
+
+
+def _narrow(typing_context: Any, vectors: Any, numbers: Any, out: Any) -> Any:  # noqa: ARG001
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
+        count = vectors.literal_value
+        wide, narrow = ir.VectorType(ir.FloatType(), SIDE), ir.VectorType(_BFloat(), count * SIDE)
+        name = f"llvm.x86.avx512bf16.cvtne{'2' if count == 2 else ''}ps2bf16.512"
+        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(narrow, [wide] * count), name)
+        first = builder.inttoptr(arguments[1], wide.as_pointer())
+        rows = [builder.load(builder.gep(first, [ir.Constant(_COUNT, number)]), align=4) for number in range(count)]
+        builder.store(builder.call(function, rows[::-1]), builder.inttoptr(arguments[2], narrow.as_pointer()), align=2)
+        return context.get_dummy_value()
+
+    return types.void(vectors, types.uintp, types.uintp), generate
+
+
+narrow: Any = intrinsic(prefer_literal=True)(_narrow)
+"""In kernels: `narrow(vectors, numbers, out)` rounds 16 float32 numbers to the nearest bfloat16, or 2 x 16, by addresses."""

@@ -26,17 +26,19 @@ def test_there_are_few_numbers_of_rows():
 
 
 @pytest.mark.parametrize(
-    ("can_pack", "capability", "dtype", "expected"),
+    ("can_pack", "capability", "has_tiles", "dtype", "expected"),
     [
-        (True, "AVX512", torch.bfloat16, True),
-        (True, "AVX512", torch.float32, True),
-        (True, "AVX2", torch.bfloat16, True),
-        (True, "AVX2", torch.float32, False),
-        (False, "AVX512", torch.bfloat16, False),
+        (True, "AVX512", False, torch.bfloat16, True),
+        (True, "AVX512", True, torch.bfloat16, False),
+        (True, "AVX512", True, torch.float32, True),
+        (True, "AVX2", False, torch.bfloat16, True),
+        (True, "AVX2", False, torch.float32, False),
+        (False, "AVX512", False, torch.bfloat16, False),
     ],
 )
-def test_rows_are_filled_up_where_products_are_onednns(monkeypatch, can_pack, capability, dtype, expected):
+def test_rows_are_filled_up_where_products_are_onednns(monkeypatch, can_pack, capability, has_tiles, dtype, expected):
     """Not where they are our own, or torch's."""
     monkeypatch.setattr(prepared, "can_pack", lambda *_: can_pack)
+    monkeypatch.setattr(prepared, "has_tiles", lambda: has_tiles)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     assert fills(dtype, CPU) is expected

@@ -65,6 +65,15 @@ fit: Any = intrinsic(_fit)
 """In kernels: a float32 as an array holds its numbers: as it is, or as the bits of the nearest bfloat16, the even one of two."""
 
 
+def _put(numbers: Any, out: Any) -> None:
+    for i in range(out.size):
+        out[i] = fit(numbers[i], out)
+
+
+put: Any = inlined(_put)
+"""In kernels: writes as many float32 numbers as an array takes."""
+
+
 def held(*, is_half: int) -> Any:
     """Numba's type of the numbers of such arrays: float32, or the bits of bfloat16."""
     return types.uint16 if is_half else types.float32

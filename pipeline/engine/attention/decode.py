@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numba import prange, types
 
-from pipeline.engine.attention.arithmetic import exp, fit, held, highest, load, prefetch
+from pipeline.engine.attention.arithmetic import exp, held, highest, load, prefetch, put
 from pipeline.engine.compilation import Definition, inlined
 from pipeline.engine.forms import Form
 
@@ -87,7 +87,8 @@ def define(known_group: int, known_key_width: int, known_value_width: int, is_ha
                         squash(own_scores, np.float32(softcap))
                     normalise(own_scores, sinks[place : place + 1])
                 _gather(values[kv_head], own, block_tokens, first, length, scores, sums, group, value_width)
-                _put(sums, out[sequence, kv_head * group : (kv_head + 1) * group], group, value_width)
+                for head in range(group):
+                    put(sums[head], out[sequence, kv_head * group + head])
 
     return Definition(decode, (view, cache, cache, *sequences, *scores, cache, types.int64), bool(is_parallel))
 
@@ -182,10 +183,4 @@ def _gather_(values: Any, blocks: Any, block_tokens: int, first: int, length: in
             token += 1
 
 
-def _put_(sums: Any, out: Any, group: int, width: int) -> None:
-    for head in range(group):
-        for i in range(width):
-            out[head, i] = fit(sums[head, i], out)
-
-
-_score, squash, normalise, _gather, _put = map(inlined, (_score_, _squash_, _normalise_, _gather_, _put_))
+_score, squash, normalise, _gather = map(inlined, (_score_, _squash_, _normalise_, _gather_))

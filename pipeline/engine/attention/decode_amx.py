@@ -10,7 +10,7 @@ import numpy as np
 from numba import prange, types
 
 from pipeline.engine.amx import DEPTH, SIDE, configure, dot, load, no_sizes, pair, release, size, store, zero
-from pipeline.engine.attention.arithmetic import fit, prefetch
+from pipeline.engine.attention.arithmetic import prefetch, put
 from pipeline.engine.attention.decode import normalise, squash
 from pipeline.engine.compilation import Definition, inlined
 from pipeline.engine.forms import Form
@@ -80,7 +80,7 @@ def define(group: int, key_width: int, value_width: int, is_parallel: int) -> De
                 for column in range(0, value_width, COLUMNS):
                     _gather(values[kv_head], column, own, block_tokens, begin, end, weights, pairs, sums)
                     for head in range(group):
-                        _put(sums[head], out[sequence, kv_head * group + head, column : column + COLUMNS])
+                        put(sums[head], out[sequence, kv_head * group + head, column : column + COLUMNS])
             release()
 
     sequences, kinds = (NUMBERS, NUMBERS, types.int64, NUMBERS), (types.float64, types.int64, types.float64, SINKS)
@@ -126,7 +126,7 @@ def _weigh_(scores: Any, first: int, end: int, softcap: float, sinks: Any, weigh
     normalise(looked_at, sinks)
     weights[:first] = 0
     weights[end:] = 0
-    _put(looked_at, weights[first:end])
+    put(looked_at, weights[first:end])
 
 
 def _gather_(values: Any, column: int, blocks: Any, block_tokens: int, begin: int, end: int, weights: Any, pairs: Any, sums: Any) -> None:
@@ -172,10 +172,5 @@ def _fetch_(cache: Any, slot: int) -> None:
             prefetch(cache, row, column)
 
 
-def _put_(numbers: Any, out: Any) -> None:
-    for i in range(out.size):
-        out[i] = fit(numbers[i], out)
-
-
-_slot, _fetch, _put, _sizes = map(inlined, (_slot_, _fetch_, _put_, _sizes_))
+_slot, _fetch, _sizes = map(inlined, (_slot_, _fetch_, _sizes_))
 _score, _weigh, _gather = map(inlined, (_score_, _weigh_, _gather_))

@@ -1,22 +1,25 @@
-"""Activations of gated perceptrons: in the epilogue of oneDNN's product, or in one compiled pass over what two plain products made.
+"""Activations of gated perceptrons: inside a product of our own or of oneDNN's, or in one compiled pass over what two plain products made.
 
 oneDNN computes `swish` and `gelu` on AVX2 so slowly that a product with one of them takes up to a sixth longer than without; the
 pass takes a third of that. It knows the family `x * sigmoid(slope * (x + cubic * x^3))`: swish, and gelu by tanh.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 -- torch's own convention
-from torch import Tensor
+from torch import Tensor, nn
 
+from pipeline.engine.amx import SIDE
 from pipeline.engine.compilation import Kernel
 from pipeline.engine.kernels import Pair
 from pipeline.engine.rewrites import gating
 from pipeline.engine.rewrites.closeness import are_close
 from pipeline.engine.rewrites.linear import Packed
+from pipeline.engine.rewrites.panels_amx import TilePanels, can_lay
 from pipeline.engine.threads import is_worth_splitting, workers
 
 Product = Callable[[Tensor], Tensor]
@@ -78,11 +81,35 @@ class Sigmoid(NamedTuple):
         return all(are_close(kind.gate(kernel, gate.clone(), up), kind.gate(None, gate.clone(), up)) for kind in SIGMOIDS)
 
 
+@dataclass(frozen=True, slots=True)
+class Tiled:
+    """Inside the product with both weights at once, for bfloat16."""
+
+    panels: TilePanels
+    sigmoid: Sigmoid
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """Rows in, [1, T, hidden width] out."""
+        if (kernel := self.panels.kernel()) is not None:
+            return self.panels.multiply(kernel, rows)
+        return self.sigmoid.gate(None, *self.panels.by_torch(rows))
+
+
 GELU_SLOPE = 2 * (2 / np.pi) ** 0.5
 SIGMOIDS = (Sigmoid(), Sigmoid(GELU_SLOPE, 0.044715))
 GATING = Pair(gating.form, SIGMOIDS[0].is_right)
 PROOF_ROWS, PROOF_WIDTH = 8, 33
 EPILOGUES = (Epilogue("swish"), Epilogue("gelu", "tanh"), Epilogue("gelu", "none"))
+
+
+def tiled(gate: nn.Linear, up: nn.Linear) -> Iterator[Tiled]:
+    """What there is for two layers at once."""
+    if not can_lay(gate.weight) or gate.out_features % SIDE:
+        return
+    for sigmoid in SIGMOIDS:
+        panels = TilePanels.lay_gate(gate.weight.detach(), up.weight.detach(), (gate.bias, up.bias), (sigmoid.slope, sigmoid.cubic))
+        if panels.is_expected():
+            yield Tiled(panels, sigmoid)
 
 
 def activations(gate: Product, up: Product, dtype: torch.dtype) -> Iterator[Activation]:

@@ -7,7 +7,7 @@ product takes. Steps rarely have the same number of tokens twice, so they are fi
 import torch
 
 from pipeline.engine.rewrites.linear import can_pack
-from pipeline.engine.vectors import AVX2, lanes
+from pipeline.engine.vectors import AVX2, has_tiles, lanes
 
 FEW = 16
 STEPS = ((128, 16), (256, 32))
@@ -16,7 +16,8 @@ LARGEST_STEP = 64
 
 def fills(dtype: torch.dtype, device: torch.device) -> bool:
     """Tells whether a model's products are mostly oneDNN's: where there is no kernel of our own, which takes any number of rows."""
-    return can_pack(dtype, device) and not (dtype is torch.float32 and lanes() == AVX2)
+    has_own = lanes() == AVX2 if dtype is torch.float32 else has_tiles()
+    return can_pack(dtype, device) and not has_own
 
 
 def filled(rows: int) -> int:

@@ -5,6 +5,7 @@ import torch.nn.functional as F  # noqa: N812 -- torch's own convention
 from torch import Tensor, nn
 
 from pipeline.engine.rewrites.panels import Panels
+from pipeline.engine.rewrites.panels_amx import TilePanels
 
 
 class Weight:
@@ -19,7 +20,8 @@ class Weight:
 
     def __init__(self, matrix: Tensor, bias: Tensor | None = None):
         self.bias = None if bias is None else bias.detach()
-        self._held: Panels | Tensor = Panels.of(matrix.detach(), self.bias) or matrix.detach()
+        given = matrix.detach()
+        self._held: Panels | TilePanels | Tensor = Panels.of(given, self.bias) or TilePanels.of(given, self.bias) or given
 
     @classmethod
     def of(cls, *linears: nn.Linear) -> "Weight":
@@ -30,11 +32,11 @@ class Weight:
     @property
     def is_laid_out(self) -> bool:
         """Whether it lies as the kernel reads it."""
-        return isinstance(self._held, Panels)
+        return not isinstance(self._held, Tensor)
 
     def __call__(self, rows: Tensor) -> Tensor:
         """Rows, [..., depth], in; [..., width] out."""
-        if isinstance(self._held, Panels):
+        if not isinstance(self._held, Tensor):
             if (kernel := self._held.kernel()) is not None:
                 return self._held.multiply(kernel, rows)
             if not self._held.is_expected():  # compiling it has failed
@@ -43,4 +45,4 @@ class Weight:
 
     def matrix(self) -> Tensor:
         """As it was given, [width, depth]; a copy where it lies otherwise."""
-        return self._held.matrix() if isinstance(self._held, Panels) else self._held
+        return self._held if isinstance(self._held, Tensor) else self._held.matrix()
