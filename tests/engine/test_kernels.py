@@ -12,7 +12,7 @@ import torch
 from structlog.testing import capture_logs
 
 from pipeline.engine.arrays import HELD
-from pipeline.engine.attention import decoding
+from pipeline.engine.attention import decoding, keeping
 from pipeline.engine.attention.decode import form as decode_form
 from pipeline.engine.attention.hook import Form
 from pipeline.engine.attention.plain import decode_plainly
@@ -245,6 +245,16 @@ def test_a_wrong_decode_kernel_does_not_pass():
     asked = {"sizes": (2, 8, 6), "dtype": torch.float32}
     assert not decoding.is_right(decode_wrongly, **asked)
     assert not decoding.is_right(lambda *_: None, **asked)
+
+
+@pytest.mark.parametrize("dtype", HELD, ids=str)
+def test_a_wrong_keeping_kernel_does_not_pass(dtype):
+    """One that writes nothing, or a token too few, or into other slots; the right one passes."""
+    kernel = keeping.kernels_for(torch.empty(2, 1, 4, dtype=dtype)).find(is_parallel=False)
+    assert keeping.is_right(kernel, dtype=dtype)
+    assert not keeping.is_right(lambda *_: None, dtype=dtype)
+    assert not keeping.is_right(lambda *arguments: kernel(*arguments[:2], arguments[2][1:], *arguments[3:]), dtype=dtype)
+    assert not keeping.is_right(lambda *arguments: kernel(*arguments[:2], arguments[2][::-1].copy(), *arguments[3:]), dtype=dtype)
 
 
 def test_a_wrong_gating_kernel_does_not_pass():

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from pipeline.engine.attention.decoding import decode, kernels_for
 from pipeline.engine.attention.hook import Form
+from pipeline.engine.attention.keeping import keep
+from pipeline.engine.attention.keeping import kernels_for as keeping_kernels
 from pipeline.engine.attention.plain import decode_plainly, softmax, squash
 from pipeline.engine.attention.step import AttentionStep, PrefillChunk
 from pipeline.engine.compilation import Kernel
@@ -38,7 +40,7 @@ class LayerShape:
 
 
 class _LayerCache:
-    __slots__ = ("_kernels", "flat_keys", "flat_values", "keys", "values")
+    __slots__ = ("_keeping", "_kernels", "flat_keys", "flat_values", "keys", "values")
 
     def __init__(self, shape: LayerShape, blocks: int, block_tokens: int, dtype: torch.dtype, device: torch.device):
         # Zeros: what is padding in a gather must be finite, whatever was there before.
@@ -46,6 +48,11 @@ class _LayerCache:
         self.values = torch.zeros(shape.kv_heads, blocks, block_tokens, shape.value_width, dtype=dtype, device=device)
         self.flat_keys, self.flat_values = self.keys.flatten(1, 2), self.values.flatten(1, 2)
         self._kernels: dict[int, Pair | None] = {}
+        self._keeping = keeping_kernels(self.keys)
+
+    def keep(self, key: Tensor, value: Tensor, slots: Tensor) -> None:
+        """Puts tokens into their slots, [KV heads, tokens or more, width] both."""
+        keep(self._keeping, key, value, slots, self.flat_keys, self.flat_values)
 
     def kernel(self, heads: int) -> Kernel | None:
         """What decodes with so many query heads; None where nothing does but torch's operations, or not yet."""
@@ -86,8 +93,7 @@ class PagedAttention:
         layer, step = self._layers[module], self.step
         assert step is not None, "the runner sets the step"  # noqa: S101 -- our bug, not outside input
         tokens = step.slots.numel()
-        layer.flat_keys.index_copy_(1, step.slots, key[0, :, :tokens])
-        layer.flat_values.index_copy_(1, step.slots, value[0, :, :tokens])
+        layer.keep(key[0], value[0], step.slots)
         attended = query.new_empty(query.shape[2], query.shape[1], value.shape[-1])
         attended[tokens:] = 0
         kernel = layer.kernel(query.shape[1]) if step.buckets else None
