@@ -130,6 +130,15 @@ def test_weights_and_gates_of_a_model_lie_so():
 
 
 @needs_tiles
+@pytest.mark.parametrize("named", ["gate_proj", "up_proj"])
+def test_one_bias_of_two_is_not_for_tiles(named):
+    """The two lie side by side, or neither is there: such layers are served one by one."""
+    mlp = mlp_of(nn.SiLU())
+    setattr(mlp, named, nn.Linear(64, 96).bfloat16())
+    assert not [candidate for candidate in gated.gated(mlp) if agrees(mlp, candidate, torch.bfloat16)]
+
+
+@needs_tiles
 def test_torch_serves_until_there_is_a_kernel(monkeypatch):
     """The numbers are the same but for rounding."""
     mlp = mlp_of(nn.SiLU())

@@ -104,7 +104,7 @@ EPILOGUES = (Epilogue("swish"), Epilogue("gelu", "tanh"), Epilogue("gelu", "none
 
 def tiled(gate: nn.Linear, up: nn.Linear) -> Iterator[Tiled]:
     """What there is for two layers at once."""
-    if not can_lay(gate.weight) or gate.out_features % SIDE:
+    if not can_lay(gate.weight) or gate.out_features % SIDE or (gate.bias is None) != (up.bias is None):
         return
     for sigmoid in SIGMOIDS:
         panels = TilePanels.lay_gate(gate.weight.detach(), up.weight.detach(), (gate.bias, up.bias), (sigmoid.slope, sigmoid.cubic))
