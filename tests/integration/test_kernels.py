@@ -22,7 +22,7 @@ pytestmark = pytest.mark.integration
 WAIT_S = 60.0
 PROMPT = [17, 401, 23, 999, 56, 1200, 3]
 MAX_TOKENS = 24
-KERNELS = [*(["product"] if lanes() == AVX2 else []), "rotation", "gating", "rms_norm", "decode"]
+KERNELS = [*(["product"] if lanes() == AVX2 else []), "rotation", "gating", "rms_norm", "keep", "decode"]
 """What the model wants, in that order; products are left to oneDNN where vectors are wider."""
 
 
