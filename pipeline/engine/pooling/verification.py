@@ -15,8 +15,7 @@ from pipeline.engine.pooling.inputs import InputForm
 from pipeline.engine.pooling.readers import Logits, Reader
 from pipeline.engine.pooling.runner import Runner
 from pipeline.engine.pooling.work import Text
-from pipeline.engine.rewrites.linear import can_pack_for_many_rows
-from pipeline.engine.rewrites.prepared import fills
+from pipeline.engine.rewrites.prepared import fills_for_many_rows
 from pipeline.engine.rewrites.rewriting import rewrite_encoder
 from pipeline.engine.threads import use_threads
 from schemas.pooled_results import Rows
@@ -51,7 +50,7 @@ def choose_way(
         if isinstance(reader, Logits):
             reader.attach(network, form.padded(texts[:1]))
         network.set_attn_implementation(NAME)
-        is_filled = can_pack_for_many_rows(network.dtype, network.device) and fills(network.dtype, network.device)
+        is_filled = fills_for_many_rows(network.dtype, network.device)
         packed = Runner(network, form, reader, threads=threads, is_packed=True, is_filled=is_filled)
         worst = worst_distance(packed.run(texts), alone)
         reason = None if worst <= BOUNDS[network.dtype] else f"in a packed row it is {worst:.1%} off"

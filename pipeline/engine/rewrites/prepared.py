@@ -6,7 +6,7 @@ product takes. Steps rarely have the same number of tokens twice, so they are fi
 
 import torch
 
-from pipeline.engine.rewrites.linear import can_pack
+from pipeline.engine.rewrites.linear import can_pack, can_pack_for_many_rows
 from pipeline.engine.vectors import AVX2, has_tiles, lanes
 
 FEW = 16
@@ -18,6 +18,11 @@ def fills(dtype: torch.dtype, device: torch.device) -> bool:
     """Tells whether a model's products are mostly oneDNN's: where there is no kernel of our own, which takes any number of rows."""
     has_own = lanes() == AVX2 if dtype is torch.float32 else has_tiles()
     return can_pack(dtype, device) and not has_own
+
+
+def fills_for_many_rows(dtype: torch.dtype, device: torch.device) -> bool:
+    """Likewise, of a model that has many rows at a time."""
+    return can_pack_for_many_rows(dtype, device) and fills(dtype, device)
 
 
 def filled(rows: int) -> int:

@@ -57,7 +57,7 @@ def test_half_precision_stays_close():
 @pytest.mark.parametrize("is_filled", [False, True])
 def test_a_row_that_is_filled_up_gives_the_same_embeddings(monkeypatch, is_filled):
     """Of the texts alone, in their order: rows of any number of tokens, those that need no filling too."""
-    monkeypatch.setattr("pipeline.engine.pooling.verification.can_pack_for_many_rows", lambda *_: is_filled)
+    monkeypatch.setattr("pipeline.engine.pooling.verification.fills_for_many_rows", lambda *_: is_filled)
     engine = minilm(DtypeChoice.BFLOAT16)
     for count in range(1, len(REFERENCE["texts"]) + 1):
         rows = embed(engine, *REFERENCE["texts"][:count])
