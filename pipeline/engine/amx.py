@@ -19,12 +19,11 @@ SIDE = 16
 """Most rows of a tile; and most columns where its numbers are sums, or pairs."""
 DEPTH = 32
 """Most numbers in a row."""
-TILE_BYTES = 1024
 
 _SIZES_BYTES, _ROW_BYTES_AT, _ROWS_AT = 64, 16, 48
 """How sizes lie, by the manual: for each tile the bytes of a row, two bytes each, and further on its rows, a byte each."""
 _TILE, _COUNT, _ADDRESS = ir.IntType(8), ir.IntType(64), ir.IntType(8).as_pointer()
-_TEXT_OF = {types.uintp: _ADDRESS, types.intp: _COUNT}
+_CODE_OF = {types.uintp: _ADDRESS, types.intp: _COUNT}
 
 
 def _instruction(name: str, tiles: int = 0, *others: Any) -> Any:
@@ -37,7 +36,7 @@ def _instruction(name: str, tiles: int = 0, *others: Any) -> Any:
                 builder.inttoptr(argument, _ADDRESS) if kind is types.uintp else argument
                 for kind, argument in zip(others, arguments[tiles:], strict=True)
             ]
-            kind = ir.FunctionType(ir.VoidType(), [_TILE] * tiles + [_TEXT_OF[other] for other in others])
+            kind = ir.FunctionType(ir.VoidType(), [_TILE] * tiles + [_CODE_OF[other] for other in others])
             builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.x86.{name}"), numbers + rest)
             return context.get_dummy_value()
 
@@ -87,21 +86,6 @@ size: Any = inlined(_size_)
 """In kernels: `size(sizes, tile, rows, row_bytes)` writes down one of them."""
 configure: Any = inlined(_configure_)
 """In kernels: `configure(sizes)` applies them."""
-
-
-def _fetch(typing_context: Any, place: Any) -> Any:  # noqa: ARG001
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
-        word = ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [_ADDRESS, word, word, word])
-        hint = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
-        builder.call(hint, [builder.inttoptr(arguments[0], _ADDRESS), word(0), word(2), word(1)])  # for reading, data
-        return context.get_dummy_value()
-
-    return types.void(types.uintp), generate
-
-
-fetch: Any = intrinsic(_fetch)
-"""In kernels: `fetch(address)` asks for a cache line, into the second cache."""
 
 
 def _pair(typing_context: Any, one: Any, other: Any, out: Any, further: Any) -> Any:  # noqa: ARG001

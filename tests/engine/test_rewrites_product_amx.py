@@ -41,7 +41,7 @@ def numbers(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).bfloat16()
 
 
-def close(got, expected):
+def assert_close(got, expected):
     """Within what rounding to bfloat16 leaves."""
     torch.testing.assert_close(got.float(), expected, rtol=8e-3, atol=2e-2)
 
@@ -59,7 +59,7 @@ def test_two_matrices_lie_by_turns():
     panels = TilePanels.lay_gate(gate, up, (bias, bias), SWISH)
     assert torch.equal(panels.matrix().unflatten(0, (3, 2, 16))[:, 0].flatten(0, 1), gate)
     for got, matrix in zip(panels.by_torch(rows), (gate, up), strict=True):
-        close(got, linear(rows.float(), matrix.float(), bias.float()))
+        assert_close(got, linear(rows.float(), matrix.float(), bias.float()))
 
 
 @needs_tiles
@@ -70,7 +70,7 @@ def test_it_multiplies(kernel, rows, depth, width):
     inputs, matrix = numbers(rows, depth), numbers(width, depth, seed=1)
     for bias in (None, numbers(width, seed=2)):
         expected = linear(inputs.float(), matrix.float(), None if bias is None else bias.float())
-        close(TilePanels.lay(matrix, bias).multiply(kernel, inputs), expected)
+        assert_close(TilePanels.lay(matrix, bias).multiply(kernel, inputs), expected)
 
 
 @needs_tiles
@@ -78,10 +78,10 @@ def test_it_multiplies(kernel, rows, depth, width):
 def test_it_gates(gating, rows):
     """By swish, with biases and without."""
     inputs, gate, up, bias = numbers(rows, 96), numbers(80, 96, seed=1), numbers(80, 96, seed=2), numbers(80, seed=3)
-    for biases in ((None, None), (bias, bias)):
-        own = None if biases[0] is None else bias.float()
+    for biases in (None, (bias, bias)):
+        own = None if biases is None else bias.float()
         expected = silu(linear(inputs.float(), gate.float(), own)) * linear(inputs.float(), up.float(), own)
-        close(TilePanels.lay_gate(gate, up, biases, SWISH).multiply(gating, inputs), expected)
+        assert_close(TilePanels.lay_gate(gate, up, biases, SWISH).multiply(gating, inputs), expected)
 
 
 @needs_tiles
@@ -147,7 +147,7 @@ def test_torch_serves_until_there_is_a_kernel(monkeypatch):
     with torch.inference_mode():
         expected = mine(rows)
         monkeypatch.setattr(Pair, "find", lambda *_, **__: None)
-        close(mine(rows), expected.float())
+        assert_close(mine(rows), expected.float())
 
 
 def test_elsewhere_nothing_lies_so(monkeypatch):

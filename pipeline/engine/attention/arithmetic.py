@@ -79,14 +79,31 @@ def held(*, is_half: int) -> Any:
     return types.uint16 if is_half else types.float32
 
 
+def _ask_for(builder: Any, place: Any, nearness: int) -> None:
+    """For a cache line: 3 is the nearest cache, 2 the one behind it."""
+    address, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+    hint = cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.VoidType(), [address, word, word, word]), "llvm.prefetch.p0i8")
+    builder.call(hint, [builder.bitcast(place, address), word(0), word(nearness), word(1)])  # for reading, data
+
+
+def _fetch(typing_context: Any, address: Any) -> Any:  # noqa: ARG001
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
+        _ask_for(builder, builder.inttoptr(arguments[0], ir.IntType(8).as_pointer()), 2)
+        return context.get_dummy_value()
+
+    return types.void(types.uintp), generate
+
+
+fetch: Any = intrinsic(_fetch)
+"""In kernels: asks for the cache line at an address, into the second cache."""
+
+
 def _prefetch(typing_context: Any, array: Any, row: Any, column: Any) -> Any:  # noqa: ARG001
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         kind = signature.args[0]
         struct = context.make_array(kind)(context, builder, arguments[0])
         place = cgutils.get_item_pointer(context, builder, kind, struct, arguments[1:])
-        address, word = ir.IntType(8).as_pointer(), ir.IntType(32)
-        hint = cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.VoidType(), [address, word, word, word]), "llvm.prefetch.p0i8")
-        builder.call(hint, [builder.bitcast(place, address), word(0), word(3), word(1)])  # for reading, into the nearest cache, data
+        _ask_for(builder, place, 3)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, types.intp), generate

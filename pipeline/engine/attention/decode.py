@@ -43,10 +43,6 @@ def define(known_group: int, known_key_width: int, known_value_width: int, is_ha
     scaling; window, 0 for none; softcap, 0 for none; sinks [heads], float32, or empty; the output [sequences, heads, value width], as the
     query; and how many ways to split the work. It computes in float32.
     """
-    number = held(is_half=is_half)
-    view, cache = types.Array(number, 3, "A"), types.Array(number, 3, "C")
-    sequences = (NUMBERS, NUMBERS, types.int64, NUMBERS)
-    scores = (types.float64, types.int64, types.float64, SINKS)
 
     def decode(
         query: Any,
@@ -63,13 +59,11 @@ def define(known_group: int, known_key_width: int, known_value_width: int, is_ha
         out: Any,
         workers: int,
     ) -> None:
-        kv_heads, longest = keys.shape[0], np.int64(0)
-        for sequence in range(lengths.size):
-            longest = max(longest, lengths[sequence])
+        kv_heads, room = keys.shape[0], longest(lengths)
         group = known_group or query.shape[1] // kv_heads
         key_width, value_width = known_key_width or keys.shape[2], known_value_width or values.shape[2]
         for worker in prange(workers):
-            scores = np.empty((group, longest), dtype=np.float32)
+            scores = np.empty((group, room), dtype=np.float32)
             rows = np.empty((group, key_width), dtype=np.float32)
             sums = np.empty((group, value_width), dtype=np.float32)
             for item in range(worker, lengths.size * kv_heads, workers):
@@ -82,15 +76,28 @@ def define(known_group: int, known_key_width: int, known_value_width: int, is_ha
                         rows[head, i] = load(query[sequence, kv_head * group + head, i]) * np.float32(scaling)
                 _score(rows, keys[kv_head], own, block_tokens, first, length, scores, group, key_width)
                 for head in range(group):
-                    own_scores, place = scores[head, first:length], kv_head * group + head
-                    if softcap:
-                        squash(own_scores, np.float32(softcap))
-                    normalise(own_scores, sinks[place : place + 1])
+                    place = kv_head * group + head
+                    weigh(scores[head, first:length], softcap, sinks[place : place + 1])
                 _gather(values[kv_head], own, block_tokens, first, length, scores, sums, group, value_width)
                 for head in range(group):
                     put(sums[head], out[sequence, kv_head * group + head])
 
-    return Definition(decode, (view, cache, cache, *sequences, *scores, cache, types.int64), bool(is_parallel))
+    return Definition(decode, signature(is_half=is_half), bool(is_parallel))
+
+
+def signature(*, is_half: int) -> tuple[Any, ...]:
+    """Types of the arguments of `define`'s kernel."""
+    number = held(is_half=is_half)
+    view, cache = types.Array(number, 3, "A"), types.Array(number, 3, "C")
+    sequences, scores = (NUMBERS, NUMBERS, types.int64, NUMBERS), (types.float64, types.int64, types.float64, SINKS)
+    return view, cache, cache, *sequences, *scores, cache, types.int64
+
+
+def _longest_(lengths: Any) -> Any:
+    best = np.int64(0)
+    for sequence in range(lengths.size):
+        best = max(best, lengths[sequence])
+    return best
 
 
 def _fetch_(cache: Any, row: int, width: int) -> None:
@@ -131,6 +138,13 @@ def _score_(query: Any, keys: Any, blocks: Any, block_tokens: int, first: int, l
             token += 1
 
 
+def _weigh_(scores: Any, softcap: float, sinks: Any) -> None:
+    """Makes weights of scores."""
+    if softcap:
+        _squash(scores, np.float32(softcap))
+    _normalise(scores, sinks)
+
+
 def _squash_(scores: Any, softcap: Any) -> None:
     for token in range(scores.size):
         x = scores[token] / softcap
@@ -140,7 +154,7 @@ def _squash_(scores: Any, softcap: Any) -> None:
 
 
 def _normalise_(scores: Any, sinks: Any) -> None:
-    """Makes weights of scores. Over all of an array, for loops from one number to another are not made vectors: the first might be below 0."""
+    """Over all of an array, for loops from one number to another are not made vectors: the first might be below 0."""
     best = highest(scores)
     for sink in sinks:
         best = max(best, sink)
@@ -183,4 +197,5 @@ def _gather_(values: Any, blocks: Any, block_tokens: int, first: int, length: in
             token += 1
 
 
-_score, squash, normalise, _gather = map(inlined, (_score_, _squash_, _normalise_, _gather_))
+_score, _squash, _normalise, _gather = map(inlined, (_score_, _squash_, _normalise_, _gather_))
+longest, weigh = inlined(_longest_), inlined(_weigh_)

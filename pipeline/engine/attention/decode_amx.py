@@ -7,19 +7,16 @@ with the query as its right side; values are its right side, once two tokens' ar
 from typing import Any
 
 import numpy as np
-from numba import prange, types
+from numba import prange
 
 from pipeline.engine.amx import DEPTH, SIDE, configure, dot, load, no_sizes, pair, release, size, store, zero
 from pipeline.engine.attention.arithmetic import prefetch, put
-from pipeline.engine.attention.decode import normalise, squash
+from pipeline.engine.attention.decode import longest, signature, weigh
 from pipeline.engine.compilation import Definition, inlined
 from pipeline.engine.forms import Form
 
 COLUMNS = 4 * SIDE
 """Of values whose sums are made at once."""
-NUMBERS = types.Array(types.int64, 1, "C")
-SINKS = types.Array(types.float32, 1, "C")
-VIEW, CACHE = types.Array(types.uint16, 3, "A"), types.Array(types.uint16, 3, "C")
 BYTES, WIDE = 2, 4
 """Of a number of the cache; of a sum, and of two numbers."""
 TILE = SIDE // 2 * SIDE * WIDE
@@ -54,10 +51,7 @@ def define(group: int, key_width: int, value_width: int, is_parallel: int) -> De
         out: Any,
         workers: int,
     ) -> None:
-        kv_heads, longest = keys.shape[0], np.int64(0)
-        for sequence in range(lengths.size):
-            longest = max(longest, lengths[sequence])
-        room = (longest + SIDE - 1) // SIDE * SIDE
+        kv_heads, room = keys.shape[0], (longest(lengths) + SIDE - 1) // SIDE * SIDE
         for worker in prange(workers):
             scores, weights = np.empty((group, room), dtype=np.float32), np.empty((group, room), dtype=np.uint16)
             rows, pairs = np.empty((key_width // 2, group, 2), dtype=np.uint16), np.empty((4, SIDE // 2, 2 * SIDE), dtype=np.uint16)
@@ -83,8 +77,7 @@ def define(group: int, key_width: int, value_width: int, is_parallel: int) -> De
                         put(sums[head], out[sequence, kv_head * group + head, column : column + COLUMNS])
             release()
 
-    sequences, kinds = (NUMBERS, NUMBERS, types.int64, NUMBERS), (types.float64, types.int64, types.float64, SINKS)
-    return Definition(decode, (VIEW, CACHE, CACHE, *sequences, *kinds, CACHE, types.int64), bool(is_parallel))
+    return Definition(decode, signature(is_half=True), bool(is_parallel))
 
 
 def _sizes_(group: int) -> Any:
@@ -121,9 +114,7 @@ def _score_(rows: Any, keys: Any, blocks: Any, block_tokens: int, begin: int, en
 def _weigh_(scores: Any, first: int, end: int, softcap: float, sinks: Any, weights: Any) -> None:
     """Weights of a head's scores from `first` to `end`; what lies around them weighs nothing."""
     looked_at = scores[first:end]
-    if softcap:
-        squash(looked_at, np.float32(softcap))
-    normalise(looked_at, sinks)
+    weigh(looked_at, softcap, sinks)
     weights[:first] = 0
     weights[end:] = 0
     put(looked_at, weights[first:end])

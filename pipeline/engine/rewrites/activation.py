@@ -106,8 +106,9 @@ def tiled(gate: nn.Linear, up: nn.Linear) -> Iterator[Tiled]:
     """What there is for two layers at once."""
     if not can_lay(gate.weight) or gate.out_features % SIDE or (gate.bias is None) != (up.bias is None):
         return
+    biases = None if gate.bias is None else (gate.bias.detach(), up.bias.detach())
     for sigmoid in SIGMOIDS:
-        panels = TilePanels.lay_gate(gate.weight.detach(), up.weight.detach(), (gate.bias, up.bias), (sigmoid.slope, sigmoid.cubic))
+        panels = TilePanels.lay_gate(gate.weight.detach(), up.weight.detach(), biases, (sigmoid.slope, sigmoid.cubic))
         if panels.is_expected():
             yield Tiled(panels, sigmoid)
 

@@ -1,6 +1,5 @@
 """How a matrix in bfloat16 lies for the kernel that multiplies tiles of rows with it; and two of them, of which one gates the other."""
 
-from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -58,9 +57,9 @@ class TilePanels:
         return cls(*_laid(matrix, bias), len(matrix))
 
     @classmethod
-    def lay_gate(cls, gate: Tensor, up: Tensor, biases: Sequence[Tensor | None], by: Gate) -> "TilePanels":
-        """Likewise, two matrices of the same size, with their biases."""
-        bias = None if biases[0] is None else _alternating(*biases)
+    def lay_gate(cls, gate: Tensor, up: Tensor, biases: tuple[Tensor, Tensor] | None, by: Gate) -> "TilePanels":
+        """Likewise, two matrices of the same size, with their biases or without."""
+        bias = None if biases is None else _alternating(*biases)
         return cls(*_laid(_alternating(gate, up), bias), len(gate), by)
 
     def matrix(self) -> Tensor:
@@ -114,9 +113,9 @@ def _laid(matrix: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
     return panels, added
 
 
-def _alternating(*parts: Tensor | None) -> Tensor:
+def _alternating(one: Tensor, other: Tensor) -> Tensor:
     """Rows of two by turns, sixteen of each."""
-    return torch.stack([part.unflatten(0, (-1, SIDE)) for part in parts if part is not None], 1).flatten(0, 2)
+    return torch.stack([part.unflatten(0, (-1, SIDE)) for part in (one, other)], 1).flatten(0, 2)
 
 
 def is_right(kernel: Kernel) -> bool:
@@ -128,7 +127,8 @@ def is_right(kernel: Kernel) -> bool:
 def gates_right(kernel: Kernel) -> bool:
     """Likewise of one that gates, by the function that has a cubic as well."""
     rows, matrix, bias = _proof()
-    (gate, up), biases = matrix.chunk(2), bias.chunk(2)
+    (gate, up), (first, second) = matrix.chunk(2), bias.chunk(2)
+    biases = first, second
     got = TilePanels.lay_gate(gate, up, biases, PROOF_GATE).multiply(kernel, rows)
     one, other = (F.linear(rows.float(), part.float(), own.float()) for part, own in zip((gate, up), biases, strict=True))
     slope, cubic = PROOF_GATE
