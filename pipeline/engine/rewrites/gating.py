@@ -6,7 +6,7 @@ import numpy as np
 from numba import prange, types
 
 from pipeline.engine.attention.arithmetic import exp
-from pipeline.engine.compilation import Definition, inlined
+from pipeline.engine.compilation import Definition
 from pipeline.engine.forms import Form
 
 FLOATS = types.Array(types.float32, 1, "C")
@@ -25,16 +25,9 @@ def define(is_parallel: int) -> Definition:
         for worker in prange(workers):
             own, other = gate[worker * share : (worker + 1) * share], up[worker * share : (worker + 1) * share]
             for i in range(own.size):
-                own[i] = bent(own[i], slope, cubic) * other[i]
+                x = own[i]
+                z = slope * (x + cubic * x * x * x)
+                small = exp(-abs(z))
+                own[i] = x * (np.float32(1) if z >= 0 else small) / (np.float32(1) + small) * other[i]
 
     return Definition(gating, (FLOATS, FLOATS, types.float32, types.float32, types.int64), bool(is_parallel))
-
-
-def _bent(x: Any, slope: Any, cubic: Any) -> Any:
-    z = slope * (x + cubic * x * x * x)
-    small = exp(-abs(z))
-    return x * (np.float32(1) if z >= 0 else small) / (np.float32(1) + small)
-
-
-bent: Any = inlined(_bent)
-"""In kernels: `x * sigmoid(slope * (x + cubic * x^3))`."""

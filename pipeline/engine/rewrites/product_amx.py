@@ -11,10 +11,9 @@ import numpy as np
 from numba import prange, types
 
 from pipeline.engine.amx import DEPTH, SIDE, configure, dot, load, narrow, no_sizes, release, size, store
-from pipeline.engine.attention.arithmetic import fetch, put
+from pipeline.engine.attention.arithmetic import exp, fetch, put
 from pipeline.engine.compilation import Definition, inlined
 from pipeline.engine.forms import Form
-from pipeline.engine.rewrites.gating import bent
 
 COLUMNS = ROWS = 2 * SIDE
 """Of a panel; and of what is multiplied with it at a time."""
@@ -165,7 +164,10 @@ def _gate_(sums: Any, slope: Any, cubic: Any) -> None:
     """The first half by the second; see `gating`."""
     gate, up = sums[:SIDE], sums[SIDE:]
     for i in range(SIDE):
-        gate[i] = bent(gate[i], slope, cubic) * up[i]
+        x = gate[i]
+        z = slope * (x + cubic * x * x * x)
+        small = exp(-abs(z))
+        gate[i] = x * (np.float32(1) if z >= 0 else small) / (np.float32(1) + small) * up[i]
 
 
 _size, _many, _few, _gate = map(inlined, (_size_, _many_, _few_, _gate_))
