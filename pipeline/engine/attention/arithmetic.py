@@ -79,23 +79,28 @@ def held(*, is_half: int) -> Any:
     return types.uint16 if is_half else types.float32
 
 
-def _ask_for(builder: Any, place: Any, nearness: int) -> None:
+def _ask_for(builder: Any, place: Any, nearness: int, to_write: int = 0) -> None:
     """For a cache line: 3 is the nearest cache, 2 the one behind it."""
     address, word = ir.IntType(8).as_pointer(), ir.IntType(32)
     hint = cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.VoidType(), [address, word, word, word]), "llvm.prefetch.p0i8")
-    builder.call(hint, [builder.bitcast(place, address), word(0), word(nearness), word(1)])  # for reading, data
+    builder.call(hint, [builder.bitcast(place, address), word(to_write), word(nearness), word(1)])  # the last: data
 
 
-def _fetch(typing_context: Any, address: Any) -> Any:  # noqa: ARG001
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
-        _ask_for(builder, builder.inttoptr(arguments[0], ir.IntType(8).as_pointer()), 2)
-        return context.get_dummy_value()
+def _fetching(nearness: int, to_write: int) -> Any:
+    def typed(typing_context: Any, address: Any) -> Any:  # noqa: ARG001
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
+            _ask_for(builder, builder.inttoptr(arguments[0], ir.IntType(8).as_pointer()), nearness, to_write)
+            return context.get_dummy_value()
 
-    return types.void(types.uintp), generate
+        return types.void(types.uintp), generate
+
+    return typed
 
 
-fetch: Any = intrinsic(_fetch)
+fetch: Any = intrinsic(_fetching(2, 0))
 """In kernels: asks for the cache line at an address, into the second cache."""
+claim: Any = intrinsic(_fetching(3, 1))
+"""In kernels: asks for the cache line at an address, into the nearest cache, to be written."""
 
 
 def _prefetch(typing_context: Any, array: Any, row: Any, column: Any) -> Any:  # noqa: ARG001

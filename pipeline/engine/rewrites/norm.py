@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 -- torch's own convention
 from torch import Tensor, nn
 
-from pipeline.engine.arrays import array, pair_for, tensor
+from pipeline.engine.arrays import array, pair_for
 from pipeline.engine.compilation import Kernel
 from pipeline.engine.rewrites import rms_norm
 from pipeline.engine.rewrites.closeness import are_close
@@ -39,10 +39,9 @@ def even(kernel: Kernel | None, rows: Tensor, weight: Tensor, epsilon: float) ->
     """Norms rows, [..., width], contiguous for the kernel; with torch's operations where there is none."""
     if kernel is None:
         return F.rms_norm(rows, weight.shape, weight, epsilon)
-    given = array(rows)
-    out, width = np.empty_like(given), given.shape[-1]
-    kernel(given.reshape(-1, width), array(weight), np.float32(epsilon), out.reshape(-1, width), workers())
-    return tensor(out)
+    result, width = torch.empty_like(rows), rows.shape[-1]
+    kernel(array(rows).reshape(-1, width), array(weight), np.float32(epsilon), array(result).reshape(-1, width), workers())
+    return result
 
 
 def is_right(kernel: Kernel, *, dtype: torch.dtype) -> bool:

@@ -79,11 +79,11 @@ class TilePanels:
     def multiply(self, kernel: Kernel, rows: Tensor) -> Tensor:
         """Rows, [..., depth], in; [..., width] out."""
         given = array(rows.contiguous())
-        out = np.empty((*given.shape[:-1], self._width), dtype=given.dtype)
+        result = rows.new_empty(*rows.shape[:-1], self._width)  # torch's memory begins where a cache line does, numpy's need not
         slope, cubic = self._gate or UNGATED
-        flat = given.reshape(-1, given.shape[-1])
-        kernel(flat, self._numbers, self._added, np.float32(slope), np.float32(cubic), out.reshape(-1, self._width), workers())
-        return tensor(out)
+        flat, out = given.reshape(-1, given.shape[-1]), array(result).reshape(-1, self._width)
+        kernel(flat, self._numbers, self._added, np.float32(slope), np.float32(cubic), out, workers())
+        return result
 
     def by_torch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """What the two make of rows, [..., width] both, one of which is yet to gate the other."""

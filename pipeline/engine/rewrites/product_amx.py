@@ -11,7 +11,7 @@ import numpy as np
 from numba import prange, types
 
 from pipeline.engine.amx import DEPTH, SIDE, configure, dot, load, narrow, no_sizes, release, size, store
-from pipeline.engine.attention.arithmetic import exp, fetch, put
+from pipeline.engine.attention.arithmetic import claim, exp, fetch, put
 from pipeline.engine.compilation import Definition, inlined
 from pipeline.engine.forms import Form
 
@@ -48,13 +48,14 @@ def define(is_gated: int, is_parallel: int) -> Definition:
         count, depth = rows.shape
         stride, panel_bytes = depth * BYTES, depth * COLUMNS * BYTES
         chunk = max(CHUNK_BYTES // stride // ROWS * ROWS, ROWS)
+        across, out_stride = SIDE if is_gated else COLUMNS, out.shape[1] * BYTES
         by_rows = count >= WORTH_SPLITTING * workers
         share = -(-count // (workers * ROWS)) * ROWS if by_rows else -(-panels.shape[0] // workers)
         for worker in prange(workers):
             own = worker * share, (worker + 1) * share
             row_begin, row_end = (own[0], min(own[1], count)) if by_rows else (0, count)
             panel_begin, panel_end = (0, panels.shape[0]) if by_rows else (own[0], min(own[1], panels.shape[0]))
-            sums, sizes, known = np.empty((ROWS, COLUMNS), dtype=np.float32), no_sizes(), 0
+            sums, sizes, known = _room(), no_sizes(), 0
             for begin in range(row_begin, row_end, chunk):
                 end = min(begin + chunk, row_end)
                 lines = -(-STEP // (LINE * -(-(end - begin) // ROWS)))
@@ -67,12 +68,20 @@ def define(is_gated: int, is_parallel: int) -> Definition:
                             known = some
                         given = (rows.ctypes.data + np.uint64(row * stride), stride, at_panel, depth)
                         ahead = (at_panel + np.uint64(2 * panel_bytes - left), lines if left > 0 and panel + 1 < panel_end else 0)
-                        _multiply(given, bias.ctypes.data + np.uint64(panel * COLUMNS * WIDE), ahead, sums, some)
+                        place = (out.ctypes.data + np.uint64(row * out_stride + panel * across * BYTES), out_stride, some - 1)
+                        _multiply(given, bias.ctypes.data + np.uint64(panel * COLUMNS * WIDE), ahead, place, sums, some)
                         left -= lines * LINE * (depth // DEPTH)
                         _put(sums, (row, panel, some), is_gated, slope, cubic, out)
             release()
 
     return Definition(multiply, (MATRIX, PANELS, BIAS, types.float32, types.float32, MATRIX, types.int64), bool(is_parallel))
+
+
+def _room_() -> Any:
+    """For sums, [rows, columns], that begins where a cache line does."""
+    numbers = np.empty(ROWS * COLUMNS + LINE // WIDE, dtype=np.float32)
+    skipped = -(numbers.ctypes.data // np.uint64(WIDE)) % np.uint64(LINE // WIDE)
+    return numbers[skipped : skipped + np.uint64(ROWS * COLUMNS)].reshape(ROWS, COLUMNS)
 
 
 def _size_(sizes: Any, rows: int) -> None:
@@ -89,28 +98,33 @@ def _size_(sizes: Any, rows: int) -> None:
     configure(sizes)
 
 
-def _multiply_(given: Any, start: Any, ahead: Any, sums: Any, rows: int) -> None:
+def _multiply_(given: Any, start: Any, ahead: Any, out: Any, sums: Any, rows: int) -> None:
     if rows > SIDE:
-        _many(given, start, ahead, sums.ctypes.data)
+        _many(given, start, ahead, out, sums.ctypes.data)
     else:
-        _few(given, start, ahead, sums.ctypes.data)
+        _few(given, start, ahead, out, sums.ctypes.data)
 
 
-def _many_(given: Any, start: Any, ahead: Any, sums: Any) -> None:
-    """Up to 32 rows with a panel: where they begin, how far they lie apart, where the panel begins, and the depth."""
-    (row, stride, panel, depth), (place, lines) = given, ahead
+def _many_(given: Any, start: Any, ahead: Any, out: Any, sums: Any) -> None:
+    """Up to 32 rows with a panel: where they begin, how far they lie apart, where the panel begins, and the depth.
+
+    Lines of memory are asked for meanwhile: of the panel that comes `ahead`; and those that the rows are written to, which lie far apart.
+    """
+    (row, stride, panel, depth), (place, lines), (target, apart, last) = given, ahead, out
     other = row + np.uint64(SIDE * stride)
     load(0, start, 0)  # the same for each row
     load(1, start + np.uint64(SIDE * WIDE), 0)
     load(2, start, 0)
     load(3, start + np.uint64(SIDE * WIDE), 0)
-    for _ in range(depth // DEPTH):
+    for step in range(depth // DEPTH):
         load(6, panel, SIDE * WIDE)
         load(7, panel + np.uint64(STEP // 2), SIDE * WIDE)
         load(4, row, stride)
         load(5, other, stride)
         for line in range(lines):
             fetch(place + np.uint64(line * LINE))
+        claim(target + np.uint64(min(2 * step, last) * apart))
+        claim(target + np.uint64(min(2 * step + 1, last) * apart))
         dot(0, 4, 6)
         dot(1, 4, 7)
         dot(2, 5, 6)
@@ -123,17 +137,18 @@ def _many_(given: Any, start: Any, ahead: Any, sums: Any) -> None:
     store(3, sums + np.uint64(SIDE * COLUMNS * WIDE + SIDE * WIDE), COLUMNS * WIDE)
 
 
-def _few_(given: Any, start: Any, ahead: Any, sums: Any) -> None:
+def _few_(given: Any, start: Any, ahead: Any, out: Any, sums: Any) -> None:
     """As `_many`, of at most 16 rows."""
-    (row, stride, panel, depth), (place, lines) = given, ahead
+    (row, stride, panel, depth), (place, lines), (target, apart, last) = given, ahead, out
     load(0, start, 0)
     load(1, start + np.uint64(SIDE * WIDE), 0)
-    for _ in range(depth // DEPTH):
+    for step in range(depth // DEPTH):
         load(4, row, stride)
         load(6, panel, SIDE * WIDE)
         load(7, panel + np.uint64(STEP // 2), SIDE * WIDE)
         for line in range(lines):
             fetch(place + np.uint64(line * LINE))
+        claim(target + np.uint64(min(step, last) * apart))
         dot(0, 4, 6)
         dot(1, 4, 7)
         row, panel, place = row + np.uint64(DEPTH * BYTES), panel + np.uint64(STEP), place + np.uint64(lines * LINE)
@@ -170,5 +185,5 @@ def _gate_(sums: Any, slope: Any, cubic: Any) -> None:
         gate[i] = x * (np.float32(1) if z >= 0 else small) / (np.float32(1) + small) * up[i]
 
 
-_size, _many, _few, _gate = map(inlined, (_size_, _many_, _few_, _gate_))
+_room, _size, _many, _few, _gate = map(inlined, (_room_, _size_, _many_, _few_, _gate_))
 _multiply, _put = map(inlined, (_multiply_, _put_))
