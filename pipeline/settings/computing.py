@@ -37,7 +37,7 @@ class EngineSettings(Group):
     max_sequences: int = Field(default=64, ge=1, le=4_096, description="running sequences per step")
     token_budget: int = Field(default=1_024, ge=16, le=1_048_576, description="tokens per step, prefill and decode together")
     pooling_token_budget: int = Field(default=2_048, ge=16, le=1_048_576, description="tokens per step of a model that only reads")
-    block_tokens: int = Field(default=16, ge=1, le=1_024, description="tokens per KV block")
+    block_tokens: int = Field(default=32, ge=1, le=1_024, description="tokens per KV block: fewer than fill a memory page per head are read slowly")
     kv_cache_mib: int | None = Field(default=None, ge=1, description="KV cache; unset: what max_sequences need, within half the free memory")
     context_tokens: int | None = Field(default=None, ge=1, description="longest prompt and output together; unset: the model's own")
     threads: int | None = Field(default=None, ge=1, description="compute threads; unset: the cores that there are, one for small models")
