@@ -24,7 +24,7 @@ FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
 
 Kernel = Callable[..., None]
 
-SHARED = tuple(Path(__file__).parent / name for name in ("compilation.py", "tile.py", "amx.py", "attention/arithmetic.py"))
+SHARED = tuple(Path(__file__).parent / name for name in ("compilation.py", "tile.py", "tile_amx.py", "amx.py", "attention/arithmetic.py"))
 """Sources that kernels of any package are made of."""
 
 CACHE_DIR: str = numba.config.CACHE_DIR

@@ -22,7 +22,7 @@ def test_a_model_holds_its_weights_once(packs_here, tied):
     counts = rewrite(model, torch.float32, CPU)
     is_tiled = packs_here == "AVX2"
     head = "TiledLinear" if is_tiled else "PackedLinear"
-    assert counts == {"RotaryAttention": 2, "GatedMlp": 2, head: 1, "RmsNorm": 2 * 2 + 1}
+    assert counts == {"RotaryAttention": 2, "GatedMlp": 2, "DecoderLayer": 2, head: 1, "RmsNorm": 2 * 2 + 1}
     left = list(model.parameters())
     assert {parameter.dim() for parameter in left if parameter is not embedding} == {1}
     shown = model.get_output_embeddings().weight

@@ -44,6 +44,18 @@ def test_it_multiplies(kernel, is_narrow, rows, depth, width):
         torch.testing.assert_close(Panels.lay(matrix, bias).multiply(kernel, inputs), linear(inputs, matrix, bias), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("depth", [192, 1000])
+@pytest.mark.parametrize("rows", [0, 1, 5, 37, 151])
+def test_it_adds_to_what_is_there(kernel, is_narrow, rows, depth):
+    """Row by row, with a bias and without; what was there stays."""
+    inputs, matrix, onto = numbers(rows, depth), weights(96, depth, is_narrow=is_narrow), numbers(rows, 96, seed=3)
+    before = onto.clone()
+    for bias in (None, numbers(96, seed=2)):
+        got = Panels.lay(matrix, bias).multiply(kernel, inputs, onto)
+        torch.testing.assert_close(got, linear(inputs, matrix, bias) + onto, rtol=1e-4, atol=1e-4)
+    assert torch.equal(onto, before)
+
+
 @pytest.mark.parametrize("count", [20, 100])
 def test_a_row_is_the_same_bit_for_bit_whatever_lies_beside_it(kernel, is_narrow, count):
     """Wherever in a tile it comes, and however the work is split."""

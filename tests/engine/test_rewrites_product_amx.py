@@ -74,6 +74,19 @@ def test_it_multiplies(kernel, rows, depth, width):
 
 
 @needs_tiles
+@pytest.mark.parametrize("width", [32, 50])
+@pytest.mark.parametrize("rows", [0, 1, 17, 40, 700])
+def test_it_adds_to_what_is_there(kernel, rows, width):
+    """Row by row, with a bias and without, rounded once; what was there stays."""
+    inputs, matrix, onto = numbers(rows, 96), numbers(width, 96, seed=1), numbers(rows, width, seed=3)
+    before = onto.clone()
+    for bias in (None, numbers(width, seed=2)):
+        expected = linear(inputs.float(), matrix.float(), None if bias is None else bias.float()) + onto.float()
+        torch.testing.assert_close(TilePanels.lay(matrix, bias).multiply(kernel, inputs, onto), expected.bfloat16(), rtol=8e-3, atol=1e-3)
+    assert torch.equal(onto, before)
+
+
+@needs_tiles
 @pytest.mark.parametrize("rows", [0, 1, 17, 40, 700])
 def test_it_gates(gating, rows):
     """By swish, with biases and without."""

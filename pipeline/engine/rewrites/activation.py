@@ -42,7 +42,7 @@ class Epilogue(NamedTuple):
 
     def __call__(self, gate: Packed, up: Packed, rows: Tensor) -> Tensor:
         """See `Activation`."""
-        return up.times(rows, gate(rows, self.name, self.how))
+        return up.times(rows, gate.bent(rows, self.name, self.how))
 
 
 class Erf(NamedTuple):

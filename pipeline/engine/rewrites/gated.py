@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from pipeline.engine.rewrites.activation import Product, activations, tiled
-from pipeline.engine.rewrites.linear import faster
+from pipeline.engine.rewrites.linear import Packed, faster
 from pipeline.engine.rewrites.rewrite import Rewrite
 from pipeline.engine.rewrites.weight import Weight
 
@@ -17,14 +17,14 @@ LINEARS = ("gate_proj", "up_proj", "down_proj")
 class GatedMlp(Rewrite):
     """In place of a module that has nothing but the three linear layers and an activation."""
 
-    def __init__(self, gated: Product, down: Product, width: int):
+    def __init__(self, gated: Product, down: Weight | Packed, width: int):
         super().__init__()
         self.width = width
         self._gated, self._down = gated, down
 
-    def forward(self, rows: Tensor) -> Tensor:
-        """Rows in, rows out."""
-        return self._down(self._gated(rows))
+    def forward(self, rows: Tensor, onto: Tensor | None = None) -> Tensor:
+        """Rows in, rows out, added to `onto`."""
+        return self._down(self._gated(rows), onto)
 
 
 def gated(module: nn.Module) -> Iterator[Rewrite]:

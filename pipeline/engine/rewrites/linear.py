@@ -33,14 +33,21 @@ class Packed:
         self.bias = weight.bias
         self.weight: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.matrix(), None)  # noqa: SLF001
 
-    def __call__(self, rows: Tensor, then: str = "none", how: str = "") -> Tensor:
-        """Multiplies, and applies the elementwise function `then` of oneDNN's to what comes of it."""
-        result: Tensor = torch.ops.mkldnn._linear_pointwise(rows, self.weight, self.bias, then, [], how)  # noqa: SLF001
+    def __call__(self, rows: Tensor, onto: Tensor | None = None) -> Tensor:
+        """Rows, [..., depth], in; [..., width] out, added to `onto`, contiguous."""
+        return self.bent(rows) if onto is None else self._with(rows, onto, "add")
+
+    def bent(self, rows: Tensor, by: str = "none", how: str = "") -> Tensor:
+        """Multiplies, and applies an elementwise function of oneDNN's to what comes of it."""
+        result: Tensor = torch.ops.mkldnn._linear_pointwise(rows, self.weight, self.bias, by, [], how)  # noqa: SLF001
         return result
 
     def times(self, rows: Tensor, other: Tensor) -> Tensor:
         """Multiplies, and what comes of it with `other`, number by number."""
-        result: Tensor = torch.ops.mkldnn._linear_pointwise.binary(rows, other, self.weight, self.bias, "mul")  # noqa: SLF001
+        return self._with(rows, other, "mul")
+
+    def _with(self, rows: Tensor, other: Tensor, how: str) -> Tensor:
+        result: Tensor = torch.ops.mkldnn._linear_pointwise.binary(rows, other, self.weight, self.bias, how)  # noqa: SLF001
         return result
 
 

@@ -24,7 +24,7 @@ LOW, HIGH = 0xFFFF, -0x10000
 """Bits of a float32: bfloat16 has the high ones alone."""
 AT_A_TIME = 256
 """Panels that are made in one go: what is needed meanwhile stays small."""
-NO_BIAS: npt.NDArray[np.float32] = np.empty(0, dtype=np.float32)
+NOTHING: npt.NDArray[np.float32] = np.empty((0, 0), dtype=np.float32)
 PROOF_ROWS, PROOF_DEPTH, PROOF_WIDTH = 9, 389, 48
 
 
@@ -42,7 +42,7 @@ class Panels:
 
     def __init__(self, numbers: Tensor, bias: Tensor | None):
         self._numbers: npt.NDArray[Any] = numbers.numpy()
-        self._added = NO_BIAS if bias is None else bias.numpy()
+        self._added = NOTHING if bias is None else bias.numpy()[None]
         self._kernels = Pair(partial(product.form, LANES, is_narrow=self.is_narrow), self.is_right)
 
     @classmethod
@@ -83,13 +83,16 @@ class Panels:
         """What multiplies with it; None where there is none, or not yet."""
         return self._kernels.find(is_parallel=workers() > 1)
 
-    def multiply(self, kernel: Kernel, rows: Tensor) -> Tensor:
-        """Rows, [..., depth], in; [..., width] out."""
+    def multiply(self, kernel: Kernel, rows: Tensor, onto: Tensor | None = None) -> Tensor:
+        """Rows, [..., depth], in; [..., width] out, added to `onto`, contiguous."""
+        if onto is not None and self._added.size:
+            return self.multiply(kernel, rows).add_(onto)
         given = rows.numpy()
         width = len(self._numbers) * COLUMNS
         result = rows.new_empty(*rows.shape[:-1], width)  # torch's memory begins where a cache line does, numpy's need not
         flat = np.ascontiguousarray(given.reshape(-1, given.shape[-1]))
-        kernel(flat, self._numbers, self._added, result.numpy().reshape(-1, width), workers())
+        added = self._added if onto is None else onto.numpy().reshape(-1, width)
+        kernel(flat, self._numbers, added, result.numpy().reshape(-1, width), workers())
         return result
 
     def is_right(self, kernel: Kernel) -> bool:
@@ -97,8 +100,9 @@ class Panels:
         draw = torch.Generator().manual_seed(0)
         rows, matrix = torch.randn(PROOF_ROWS, PROOF_DEPTH, generator=draw), torch.randn(PROOF_WIDTH, PROOF_DEPTH, generator=draw)
         matrix = matrix.bfloat16().float() if self.is_narrow else matrix
-        biases = (None, torch.randn(PROOF_WIDTH, generator=draw))
-        return all(are_close(Panels.lay(matrix, bias).multiply(kernel, rows), F.linear(rows, matrix, bias)) for bias in biases)
+        bias, onto = torch.randn(PROOF_WIDTH, generator=draw), torch.randn(PROOF_ROWS, PROOF_WIDTH, generator=draw)
+        are_right = (are_close(Panels.lay(matrix, own).multiply(kernel, rows), F.linear(rows, matrix, own)) for own in (None, bias))
+        return all(are_right) and are_close(Panels.lay(matrix).multiply(kernel, rows, onto), F.linear(rows, matrix) + onto)
 
 
 def _paired(piece: Tensor) -> Tensor:

@@ -8,13 +8,13 @@ import torch.nn.functional as F  # noqa: N812 -- torch's own convention
 from torch import Tensor
 
 from pipeline.engine.amx import DEPTH, SIDE
-from pipeline.engine.arrays import Array, array, tensor
+from pipeline.engine.arrays import HALF, Array, array, tensor
 from pipeline.engine.compilation import Kernel
 from pipeline.engine.kernels import Pair
 from pipeline.engine.rewrites import product_amx
 from pipeline.engine.rewrites.closeness import are_close
-from pipeline.engine.rewrites.product_amx import COLUMNS
 from pipeline.engine.threads import workers
+from pipeline.engine.tile_amx import COLUMNS
 from pipeline.engine.vectors import has_tiles
 
 AT_A_TIME = 256
@@ -22,6 +22,7 @@ AT_A_TIME = 256
 PROOF_ROWS, PROOF_DEPTH, PROOF_WIDTH = 41, 96, 96
 Gate = tuple[float, float]
 UNGATED: Gate = (0.0, 0.0)
+NOTHING = np.empty((0, 0), dtype=HALF)
 PROOF_GATE: Gate = (1.6, 0.04)
 
 
@@ -76,13 +77,14 @@ class TilePanels:
         """What multiplies with it; None where there is none, or not yet."""
         return self._kernels.find(is_parallel=workers() > 1)
 
-    def multiply(self, kernel: Kernel, rows: Tensor) -> Tensor:
-        """Rows, [..., depth], in; [..., width] out."""
+    def multiply(self, kernel: Kernel, rows: Tensor, onto: Tensor | None = None) -> Tensor:
+        """Rows, [..., depth], in; [..., width] out, added to `onto`, contiguous."""
         given = array(rows.contiguous())
         result = rows.new_empty(*rows.shape[:-1], self._width)  # torch's memory begins where a cache line does, numpy's need not
         slope, cubic = self._gate or UNGATED
         flat, out = given.reshape(-1, given.shape[-1]), array(result).reshape(-1, self._width)
-        kernel(flat, self._numbers, self._added, np.float32(slope), np.float32(cubic), out, workers())
+        added = NOTHING if onto is None else array(onto).reshape(-1, self._width)
+        kernel(flat, self._numbers, self._added, np.float32(slope), np.float32(cubic), added, out, workers())
         return result
 
     def by_torch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -121,7 +123,9 @@ def _alternating(one: Tensor, other: Tensor) -> Tensor:
 def is_right(kernel: Kernel) -> bool:
     """Tells whether a kernel computes from random numbers what torch's operation does."""
     rows, matrix, bias = _proof()
-    return all(are_close(TilePanels.lay(matrix, own).multiply(kernel, rows), F.linear(rows, matrix, own)) for own in (None, bias))
+    onto = rows.roll(1)
+    are_right = (are_close(TilePanels.lay(matrix, own).multiply(kernel, rows), F.linear(rows, matrix, own)) for own in (None, bias))
+    return all(are_right) and are_close(TilePanels.lay(matrix).multiply(kernel, rows, onto), F.linear(rows, matrix) + onto)
 
 
 def gates_right(kernel: Kernel) -> bool:

@@ -19,7 +19,6 @@ CHUNK_ROWS, CHUNK_DEPTH = 36, 768
 MATRIX = types.Array(types.float32, 2, "C")
 PANELS = types.Array(types.float32, 3, "C")
 NARROW_PANELS = types.Array(types.int32, 3, "C")
-VECTOR = types.Array(types.float32, 1, "C")
 
 
 def form(lanes: int, *, is_narrow: bool, is_parallel: bool) -> Form:
@@ -31,17 +30,19 @@ def define(lanes: int, is_narrow: int, is_parallel: int) -> Definition:
     """The kernel. A row's numbers are the same, bit for bit, whatever rows lie beside it.
 
     Its arguments, in order, float32: rows [T, depth]; panels [width / columns of a tile, depth, columns of a tile], or narrow ones, int32
-    [width / columns of a tile, depth, lanes]; the bias, [width], or empty; the output [T, width]; and how many ways to split the work.
+    [width / columns of a tile, depth, lanes]; what is added, [T, width], or the same for each row, [1, width], or empty; the output
+    [T, width]; and how many ways to split the work.
     """
     across = columns(lanes)
     step_bytes = across * BYTES // (VECTORS if is_narrow else 1)
     narrow = int(is_narrow)
 
-    def multiply(rows: Any, panels: Any, bias: Any, out: Any, workers: int) -> None:
+    def multiply(rows: Any, panels: Any, onto: Any, out: Any, workers: int) -> None:
         count, depth, width = rows.shape[0], rows.shape[1], out.shape[1]
         tiles = max(-(-count // ROWS), 1)
         tall = max(-(-count // tiles), 1)  # rows of a tile: all of about one size
         chunk = CHUNK_ROWS // tall * tall
+        apart = width if onto.shape[0] > 1 else 0
         by_rows = count >= CHUNK_ROWS * workers
         share = -(-tiles // workers) * tall if by_rows else -(-panels.shape[0] // workers)
         for worker in prange(workers):
@@ -58,8 +59,9 @@ def define(lanes: int, is_narrow: int, is_parallel: int) -> Definition:
                             at_out = out.ctypes.data + np.uint64((row * width + panel * across) * BYTES)
                             start = (at_out, width)
                             if not first:
-                                start = (bias.ctypes.data + np.uint64(panel * across * BYTES) if bias.size else np.uint64(0), 0)
+                                place = (row * apart + panel * across) * BYTES
+                                start = (onto.ctypes.data + np.uint64(place) if onto.size else np.uint64(0), apart)
                             own_rows = (at_row, depth * BYTES, min(tall, row_end - row))
                             tile(lanes, narrow, own_rows, at_panel, numbers, start, (at_out, width))
 
-    return Definition(multiply, (MATRIX, NARROW_PANELS if is_narrow else PANELS, VECTOR, MATRIX, types.int64), bool(is_parallel))
+    return Definition(multiply, (MATRIX, NARROW_PANELS if is_narrow else PANELS, MATRIX, MATRIX, types.int64), bool(is_parallel))

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from pipeline.engine.rewrites import encoder
+from pipeline.engine.rewrites.decoder import decoder_layers
 from pipeline.engine.rewrites.gated import gated
 from pipeline.engine.rewrites.linear import can_pack, can_pack_for_many_rows, packed_linears, tiled_linears
 from pipeline.engine.rewrites.norm import norms
@@ -18,6 +19,8 @@ Offers = Sequence[Callable[[nn.Module], Iterator[Rewrite]]]
 
 OFFERS: Offers = (rotary, gated, tiled_linears, packed_linears, norms)
 """For models that generate."""
+WHOLES: Offers = (decoder_layers,)
+"""Likewise, for modules whose parts have been rewritten."""
 
 
 def rewrite(network: nn.Module, dtype: torch.dtype, device: torch.device) -> Counter[str]:
@@ -29,7 +32,7 @@ def rewrite(network: nn.Module, dtype: torch.dtype, device: torch.device) -> Cou
     counts: Counter[str] = Counter()
     if can_pack(dtype, device):
         with torch.inference_mode():
-            _rewrite_children(network, dtype, OFFERS, counts, {})
+            _rewrite_children(network, dtype, (OFFERS, WHOLES), counts, {})
     return counts
 
 
@@ -40,22 +43,25 @@ def rewrite_encoder(network: nn.Module, dtype: torch.dtype, device: torch.device
     if is_packed or (device.type == "cpu" and dtype is torch.float32):
         with torch.inference_mode():
             counts["SharedLinear"] = share(network, dtype)
-            _rewrite_children(network, dtype, (*encoder.OFFERS, packed_linears) if is_packed else encoder.OFFERS, counts, {})
+            _rewrite_children(network, dtype, ((*encoder.OFFERS, packed_linears) if is_packed else encoder.OFFERS, ()), counts, {})
     return +counts
 
 
-def _rewrite_children(parent: nn.Module, dtype: torch.dtype, offers: Offers, counts: Counter[str], seen: dict[int, nn.Module]) -> None:
+def _rewrite_children(parent: nn.Module, dtype: torch.dtype, offers: tuple[Offers, Offers], counts: Counter[str], seen: dict[int, nn.Module]) -> None:
+    """With what is offered for modules as they come, and for those whose parts have been rewritten."""
+    parts, wholes = offers
     names = [name for name, _ in parent.named_children()]
     for name in names:  # one at a time: a list of the children would keep the weights of those that are replaced
         child = getattr(parent, name)
         if id(child) in seen:
             continue
-        if substitute := _substitute(child, dtype, offers):
-            setattr(parent, name, substitute)
-            counts[type(substitute).__name__] += 1
-        else:
+        if (substitute := _substitute(child, dtype, parts)) is None:
             seen[id(child)] = child
             _rewrite_children(child, dtype, offers, counts, seen)
+            substitute = _substitute(child, dtype, wholes)
+        if substitute is not None:
+            setattr(parent, name, substitute)
+            counts[type(substitute).__name__] += 1
 
 
 def _substitute(module: nn.Module, dtype: torch.dtype, offers: Offers) -> Rewrite | None:

@@ -116,19 +116,20 @@ class RotaryAttention(Rewrite):
         self._kernels = pair_for(self._dtype, rotation.form, heads.is_right)
         self._inward, self._outward = faster(Weight.of(*inward)), faster(Weight.of(outward))
 
-    def forward(self, hidden_states: Tensor, position_embeddings: tuple[Tensor, Tensor], **_: Any) -> tuple[Tensor, None]:
-        """Rows in, rows out, by transformers' names; the mask is the hook's affair."""
+    def forward(self, hidden_states: Tensor, position_embeddings: tuple[Tensor, Tensor], onto: Tensor | None = None, **_: Any) -> tuple[Tensor, None]:
+        """Rows in, rows out, added to `onto`, by transformers' names; the mask is the hook's affair."""
         rows = self._inward(hidden_states)
         kernel = None
         if rows.dtype is position_embeddings[0].dtype is self._dtype:
             kernel = self._kernels.find(is_parallel=is_worth_splitting(rows.numel()))
         queries, keys, values = self._heads.rotate(kernel, rows, *position_embeddings)
-        return self._outward(attend(self, queries, keys, values, self._form).flatten(2)), None
+        return self._outward(attend(self, queries, keys, values, self._form).flatten(2), onto), None
 
     @staticmethod
     def ask(module: nn.Module, rows: Tensor) -> Tensor:
         """Rows at random positions, a tenth as large: where scores are far apart, how queries were rounded decides between them."""
-        return _observe(module, rows / 10)[0]
+        answer: Tensor = observe(module, rows / 10, module.head_dim)[0][0]
+        return answer
 
 
 def rotary(module: nn.Module) -> Iterator[Rewrite]:
@@ -137,7 +138,8 @@ def rotary(module: nn.Module) -> Iterator[Rewrite]:
     if not all(type(linear) is nn.Linear for linear in linears) or not _has_known_form(module):
         return
     try:
-        _, forms = _observe(module, torch.zeros(1, 1, linears[0].in_features, dtype=linears[0].weight.dtype))  # type: ignore[union-attr]
+        rows = torch.zeros(1, 1, linears[0].in_features, dtype=linears[0].weight.dtype)  # type: ignore[union-attr]
+        _, forms = observe(module, rows, module.head_dim)
     except (RuntimeError, UnsupportedAttention):  # its heads are turned in a way of its own
         return
     if len(forms) == 1 and (heads := _heads(module)) is not None:
@@ -188,11 +190,11 @@ class _Observer:
         return attended.transpose(1, 2)
 
 
-def _observe(module: nn.Module, rows: Tensor) -> tuple[Tensor, list[Form]]:
-    """What a layer makes of rows, [1, T, width], at random positions, and the forms in which it attends."""
-    shape = (2, 1, rows.shape[1], module.head_dim)
+def observe(module: nn.Module, rows: Tensor, head_width: int) -> tuple[Any, list[Form]]:
+    """What a layer, or its attention, makes of rows, [1, T, width], at random positions, and the forms in which it attends."""
+    shape = (2, 1, rows.shape[1], head_width)
     cosines, sines = torch.randn(shape, generator=torch.Generator().manual_seed(1)).to(rows.dtype)
     observer = _Observer()
     with answering(observer):
         answer = module(hidden_states=rows, position_embeddings=(cosines, sines), attention_mask=None)
-    return answer[0], observer.forms
+    return answer, observer.forms

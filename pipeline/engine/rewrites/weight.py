@@ -34,14 +34,15 @@ class Weight:
         """Whether it lies as the kernel reads it."""
         return not isinstance(self._held, Tensor)
 
-    def __call__(self, rows: Tensor) -> Tensor:
-        """Rows, [..., depth], in; [..., width] out."""
+    def __call__(self, rows: Tensor, onto: Tensor | None = None) -> Tensor:
+        """Rows, [..., depth], in; [..., width] out, added to `onto`, contiguous."""
         if not isinstance(self._held, Tensor):
             if (kernel := self._held.kernel()) is not None:
-                return self._held.multiply(kernel, rows)
+                return self._held.multiply(kernel, rows, onto)
             if not self._held.is_expected():  # compiling it has failed
                 self._held = self._held.matrix()
-        return F.linear(rows, self.matrix(), self.bias)
+        product = F.linear(rows, self.matrix(), self.bias)
+        return product if onto is None else product.add_(onto)
 
     def matrix(self) -> Tensor:
         """As it was given, [width, depth]; a copy where it lies otherwise."""
