@@ -41,7 +41,7 @@ def compared(layer, step, query, form):
     """What the kernel computes, and what torch does."""
     out = torch.full((query.shape[1] + 2, query.shape[0], layer.values.shape[-1]), torch.inf, dtype=query.dtype)
     with torch.inference_mode():
-        decode(layer.kernel(len(query)), layer.keys, layer.values, step.decodes(), query, form, out)
+        decode(layer.decode_kernel(len(query)), layer.keys, layer.values, step.decodes(), query, form, out)
         expected = torch.cat([decode_plainly(layer.keys, layer.values, bucket, query, form) for bucket in step.buckets])
     assert out[len(LENGTHS) :].isinf().all(), "only the decodes' places are written"
     return out[: len(LENGTHS)].float(), expected.float()

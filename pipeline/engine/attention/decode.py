@@ -141,7 +141,7 @@ def _score_(query: Any, keys: Any, blocks: Any, block_tokens: int, first: int, l
 def _weigh_(scores: Any, softcap: float, sinks: Any) -> None:
     """Makes weights of scores."""
     if softcap:
-        _squash(scores, np.float32(softcap))
+        squash(scores, np.float32(softcap))
     _normalise(scores, sinks)
 
 
@@ -197,5 +197,5 @@ def _gather_(values: Any, blocks: Any, block_tokens: int, first: int, length: in
             token += 1
 
 
-_score, _squash, _normalise, _gather = map(inlined, (_score_, _squash_, _normalise_, _gather_))
-longest, weigh = inlined(_longest_), inlined(_weigh_)
+_score, _normalise, _gather = map(inlined, (_score_, _normalise_, _gather_))
+longest, squash, weigh = map(inlined, (_longest_, _squash_, _weigh_))

@@ -1,13 +1,17 @@
-"""Decode attention in plain torch operations, on any device.
+"""Attention in plain torch operations, on any device.
 
-The query heads of one KV head are the rows of a matrix product, so that keys are read once per group and not once per head.
+Of decodes, the query heads of one KV head are the rows of a matrix product, so that keys are read once per group and not once per head.
 """
 
 import torch
+import torch.nn.functional as F  # noqa: N812 -- torch's own convention
 from torch import Tensor
 
 from pipeline.engine.attention.hook import Form
-from pipeline.engine.attention.step import DecodeBucket
+from pipeline.engine.attention.step import DecodeBucket, PrefillChunk
+
+SCORE_TILE_TOKENS = 256
+"""Query tokens whose scores are held at once where SDPA cannot be used."""
 
 
 def decode_plainly(keys: Tensor, values: Tensor, bucket: DecodeBucket, query: Tensor, form: Form) -> Tensor:
@@ -37,6 +41,47 @@ def decode_plainly(keys: Tensor, values: Tensor, bucket: DecodeBucket, query: Te
         weights = softmax(scores, sinks)
     attended = torch.bmm(weights, values)
     return attended.view(kv_heads, sequences, -1, attended.shape[-1]).transpose(0, 1).flatten(1, 2)
+
+
+def prefill_plainly(keys: Tensor, values: Tensor, chunk: PrefillChunk, query: Tensor, form: Form) -> Tensor:
+    """Computes consecutive tokens of one sequence.
+
+    Args:
+        keys: Of the tokens up to the end of the chunk, [1, KV heads, context tokens, key width].
+        values: Likewise, [1, KV heads, context tokens, value width].
+        chunk: What to prefill.
+        query: Of the packed row, [1, heads, T, key width].
+        form: What happens to the scores.
+
+    Returns:
+        [tokens, heads, value width].
+    """
+    query = query[:, :, chunk.start : chunk.start + chunk.tokens]
+    if not form.is_plain:
+        return _prefill_in_tiles(query[0], keys[0], values[0], chunk.visible(form.window), form)
+    causal = chunk.opens and (not form.window or chunk.tokens <= form.window)
+    attended = F.scaled_dot_product_attention(
+        query,
+        keys,
+        values,
+        attn_mask=None if causal else chunk.visible(form.window),
+        is_causal=causal,
+        scale=form.scaling,
+        enable_gqa=query.shape[1] != keys.shape[1],
+    )
+    return attended[0].transpose(0, 1)
+
+
+def _prefill_in_tiles(query: Tensor, keys: Tensor, values: Tensor, visible: Tensor, form: Form) -> Tensor:
+    """Scores in the open, a tile of query tokens at a time, for what SDPA does not know."""
+    groups = query.shape[0] // keys.shape[0]
+    keys, values = keys.repeat_interleave(groups, 0), values.repeat_interleave(groups, 0)
+    sinks = None if form.sinks is None else form.sinks[:, None]
+    tiles = []
+    for tile, may_look in zip(query.split(SCORE_TILE_TOKENS, 1), visible.split(SCORE_TILE_TOKENS), strict=True):
+        scores = squash(torch.bmm(tile, keys.mT).mul_(form.scaling), form.softcap).masked_fill_(~may_look, -torch.inf)
+        tiles.append(torch.bmm(softmax(scores, sinks), values))
+    return torch.cat(tiles, 1).transpose(0, 1)
 
 
 def squash(scores: Tensor, softcap: float) -> Tensor:

@@ -98,6 +98,25 @@ class PrefillChunk:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Prefills:
+    """The chunks of prefill, for what computes them all at once; int64 all.
+
+    Attributes:
+        places: Of each one's first token in the packed row, [chunks].
+        tokens: How many there are in each, [chunks].
+        contexts: Tokens of each one's sequence up to the end of the chunk, [chunks].
+        blocks: Block numbers of all that hold these.
+        starts: Where in `blocks` each one's begin, [chunks].
+    """
+
+    places: Numbers
+    tokens: Numbers
+    contexts: Numbers
+    blocks: Numbers
+    starts: Numbers
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class AttentionStep:
     """One step's batch, as attention sees it.
 
@@ -111,6 +130,7 @@ class AttentionStep:
     buckets: tuple[DecodeBucket, ...]
     chunks: tuple[PrefillChunk, ...]
     _decodes: list[Decodes] = field(default_factory=list)
+    _prefills: list[Prefills] = field(default_factory=list)
 
     def decodes(self) -> Decodes:
         """All buckets in one; made once per step, where there is one."""
@@ -123,3 +143,12 @@ class AttentionStep:
             lengths = torch.cat([bucket.lengths for bucket in self.buckets])
             self._decodes.append(Decodes(blocks.numpy(), torch.cat(starts).numpy(), lengths.numpy()))
         return self._decodes[0]
+
+    def prefills(self) -> Prefills:
+        """All chunks in one; made once per step, where there is one."""
+        if not self._prefills:
+            sizes = np.array([(chunk.start, chunk.tokens, chunk.context_tokens, chunk.blocks.numel()) for chunk in self.chunks], dtype=np.int64)
+            places, tokens, contexts, held = np.ascontiguousarray(sizes.T)
+            blocks = torch.cat([chunk.blocks for chunk in self.chunks]).numpy()
+            self._prefills.append(Prefills(places, tokens, contexts, blocks, np.cumsum(held) - held))
+        return self._prefills[0]
