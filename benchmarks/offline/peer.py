@@ -13,16 +13,16 @@ TURN_S = 3_600.0
 
 
 class Peer(Child):
-    """One peer, loaded and warm; a context manager.
+    """One peer, loaded and warm; a context manager. How it computes: with so many threads, in a dtype.
 
     Raises:
         Failed: It did not start.
     """
 
-    def __init__(self, name: str, python: Path, model: Path, threads: int, log: Path):
+    def __init__(self, name: str, python: Path, model: Path, how: tuple[int, str], log: Path):
         if not python.exists():
             raise Failed(f"{python} is not there: make it as --help says")
-        command = [str(python), "-m", "benchmarks.offline.peers", name, str(model), str(threads)]
+        command = [str(python), "-m", "benchmarks.offline.peers", name, str(model), *map(str, how)]
         environment = {key: value for key, value in os.environ.items() if key not in {*LEFT_OUT, "PYTHONPATH"}}
         super().__init__(command, environment, log, within_s=START_S)
         self.start_cpu_s = float(self.ready["cpu_s"])

@@ -23,10 +23,10 @@ LEFT_OUT = frozenset({*VARIABLES, "VIRTUAL_ENV", "PYTHONDONTWRITEBYTECODE"})
 TASK = {"embed": (), "generate": ("--max-tokens", str(MAX_TOKENS))}
 
 
-def options(task: str, model: Path, source: Path, out: Path) -> list[str]:
+def options(task: str, model: Path, source: Path, out: Path, dtype: str = "float32") -> list[str]:
     """What both commands take."""
     job = [str(source), "-o", str(out), "--task", task, "--column", COLUMN, *TASK[task]]
-    return [*job, "--model", f"model={model}", "--dtype", "float32"]
+    return [*job, "--model", f"model={model}", "--dtype", dtype]
 
 
 def environment(data_dir: Path) -> dict[str, str]:
@@ -43,12 +43,13 @@ class Score:
     task: str
     model: Path
     environment: Mapping[str, str]
+    dtype: str = "float32"
 
     def run(self, source: Path, out: Path) -> Ran:
         """Runs it once."""
         folder = Folder(out)
         marks = (lambda: any(folder.journal.glob("*.lock")), folder.manifest_file.exists)
-        command = [str(PENSTOCK), "score", *options(self.task, self.model, source, out)]
+        command = [str(PENSTOCK), "score", *options(self.task, self.model, source, out, self.dtype)]
         spent = run(command, self.environment, out.with_name(f"{out.name}.log"), marks)
         manifest = ended(folder)
         return Ran(

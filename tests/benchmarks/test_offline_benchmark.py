@@ -95,6 +95,10 @@ def test_embeddings_may_differ_by_rounding_and_no_more():
     comparing.check_embeddings(ours, rounded)
     with pytest.raises(Failed, match="1 of 1 embeddings differ"):
         comparing.check_embeddings(ours, other)
+    narrow = pa.table({"id": [0], "embedding": [[1.0, 0.03]]})
+    comparing.check_embeddings(ours, narrow, dtype="bfloat16")
+    with pytest.raises(Failed, match="1 of 1 embeddings differ"):
+        comparing.check_embeddings(ours, narrow)
 
 
 def test_ratios_are_of_the_same_rounds():

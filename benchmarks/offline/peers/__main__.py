@@ -1,4 +1,4 @@
-"""One peer's process: `python -m benchmarks.offline.peers NAME MODEL THREADS`, in an interpreter that has its libraries.
+"""One peer's process: `python -m benchmarks.offline.peers NAME MODEL THREADS DTYPE`, in an interpreter that has its libraries.
 
 Says once that it is ready; then a line of JSON for each turn, answered with what it took. What libraries print goes to standard error.
 """
@@ -25,8 +25,8 @@ def main() -> None:
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 
-    name, model, threads = sys.argv[1:]
-    work = import_module(f"{__spec__.parent}.{name}").start(Path(model), int(threads))
+    name, model, threads, dtype = sys.argv[1:]
+    work = import_module(f"{__spec__.parent}.{name}").start(Path(model), int(threads), dtype)
     say(cpu_s=time.process_time())
     for line in sys.stdin:
         turn = json.loads(line)

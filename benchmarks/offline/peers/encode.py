@@ -12,9 +12,9 @@ from sentence_transformers import SentenceTransformer
 COLUMN = "text"
 
 
-def start(folder: Path, threads: int) -> Callable[[Path, Path, int], None]:
+def start(folder: Path, threads: int, dtype: str) -> Callable[[Path, Path, int], None]:
     """Loads the model and warms up."""
-    model = load(folder, threads)
+    model = load(folder, threads, dtype)
 
     def work(source: Path, out: Path, batch: int) -> None:
         table = parquet.read_table(source)
@@ -25,9 +25,9 @@ def start(folder: Path, threads: int) -> Callable[[Path, Path, int], None]:
     return work
 
 
-def load(folder: Path, threads: int) -> Any:
-    """The model in float32, after a batch."""
+def load(folder: Path, threads: int, dtype: str) -> Any:
+    """The model, after a batch."""
     torch.set_num_threads(threads)
-    model = SentenceTransformer(str(folder), device="cpu", model_kwargs={"dtype": torch.float32}, local_files_only=True)
+    model = SentenceTransformer(str(folder), device="cpu", model_kwargs={"dtype": getattr(torch, dtype)}, local_files_only=True)
     model.encode(["a few words to begin with"] * 64)
     return model

@@ -9,9 +9,9 @@ import datasets
 from benchmarks.offline.peers.encode import COLUMN, load
 
 
-def start(folder: Path, threads: int) -> Callable[[Path, Path, int], None]:
+def start(folder: Path, threads: int, dtype: str) -> Callable[[Path, Path, int], None]:
     """Loads the model and warms up."""
-    model = load(folder, threads)
+    model = load(folder, threads, dtype)
     datasets.disable_progress_bars()
 
     def work(source: Path, out: Path, batch: int) -> None:

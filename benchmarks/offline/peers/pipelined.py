@@ -11,10 +11,10 @@ from transformers import pipeline
 from benchmarks.offline.peers.static import COLUMN, MAX_TOKENS
 
 
-def start(folder: Path, threads: int) -> Callable[[Path, Path, int], None]:
+def start(folder: Path, threads: int, dtype: str) -> Callable[[Path, Path, int], None]:
     """Loads the model and warms up."""
     torch.set_num_threads(threads)
-    generate = pipeline("text-generation", model=str(folder), dtype=torch.float32, device="cpu")
+    generate = pipeline("text-generation", model=str(folder), dtype=getattr(torch, dtype), device="cpu")
     generate.tokenizer.padding_side = "left"
     generate(["Once upon a time"] * 4, batch_size=4, max_new_tokens=4, do_sample=False)
 

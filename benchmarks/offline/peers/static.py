@@ -12,11 +12,11 @@ COLUMN = "text"
 MAX_TOKENS = 256
 
 
-def start(folder: Path, threads: int) -> Callable[[Path, Path, int], None]:
+def start(folder: Path, threads: int, dtype: str) -> Callable[[Path, Path, int], None]:
     """Loads the model and warms up."""
     torch.set_num_threads(threads)
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", local_files_only=True)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True).eval()
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), local_files_only=True).eval()
 
     def generate(prompts: list[str], max_tokens: int) -> list[str]:
         inputs = tokenizer(prompts, padding=True, return_tensors="pt")
