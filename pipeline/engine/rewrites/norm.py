@@ -35,11 +35,11 @@ class RmsNorm(Rewrite):
         return even(kernel, rows, self.weight, self.variance_epsilon)
 
 
-def even(kernel: Kernel | None, rows: Tensor, weight: Tensor, epsilon: float) -> Tensor:
-    """Norms rows, [..., width], contiguous for the kernel; with torch's operations where there is none."""
+def even(kernel: Kernel | None, rows: Tensor, weight: Tensor, epsilon: float, room: Tensor | None = None) -> Tensor:
+    """Norms rows, [..., width], contiguous for the kernel, which writes them into `room`; with torch's operations where there is none."""
     if kernel is None:
         return F.rms_norm(rows, weight.shape, weight, epsilon)
-    result, width = torch.empty_like(rows), rows.shape[-1]
+    result, width = torch.empty_like(rows) if room is None else room, rows.shape[-1]
     kernel(array(rows).reshape(-1, width), array(weight), np.float32(epsilon), array(result).reshape(-1, width), workers())
     return result
 
@@ -50,7 +50,7 @@ def is_right(kernel: Kernel, *, dtype: torch.dtype) -> bool:
     rows = torch.randn(PROOF_ROWS, PROOF_WIDTH, generator=draw) * torch.logspace(-3, 2, PROOF_ROWS)[:, None]
     weight = torch.randn(PROOF_WIDTH, generator=draw)
     rows, weight = rows.to(dtype), weight.to(dtype)
-    return are_close(even(kernel, rows, weight, 1e-5), even(None, rows, weight, 1e-5))
+    return are_close(even(kernel, rows, weight, 1e-5, torch.full_like(rows, torch.nan)), even(None, rows, weight, 1e-5))
 
 
 def norms(module: nn.Module) -> Iterator[Rewrite]:

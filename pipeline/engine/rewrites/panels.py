@@ -85,11 +85,15 @@ class Panels:
 
     def multiply(self, kernel: Kernel, rows: Tensor, onto: Tensor | None = None) -> Tensor:
         """Rows, [..., depth], in; [..., width] out, added to `onto`, contiguous."""
+        room = rows.new_empty(*rows.shape[:-1], len(self._numbers) * COLUMNS)  # torch's memory begins where a cache line does, numpy's need not
+        return self.into(room, kernel, rows, onto)
+
+    def into(self, result: Tensor, kernel: Kernel, rows: Tensor, onto: Tensor | None = None) -> Tensor:
+        """As `multiply`, into the memory of a tensor, [..., width], contiguous, which it returns."""
         if onto is not None and self._added.size:
-            return self.multiply(kernel, rows).add_(onto)
+            return self.into(result, kernel, rows).add_(onto)
         given = rows.numpy()
         width = len(self._numbers) * COLUMNS
-        result = rows.new_empty(*rows.shape[:-1], width)  # torch's memory begins where a cache line does, numpy's need not
         flat = np.ascontiguousarray(given.reshape(-1, given.shape[-1]))
         added = self._added if onto is None else onto.numpy().reshape(-1, width)
         kernel(flat, self._numbers, added, result.numpy().reshape(-1, width), workers())
@@ -101,8 +105,9 @@ class Panels:
         rows, matrix = torch.randn(PROOF_ROWS, PROOF_DEPTH, generator=draw), torch.randn(PROOF_WIDTH, PROOF_DEPTH, generator=draw)
         matrix = matrix.bfloat16().float() if self.is_narrow else matrix
         bias, onto = torch.randn(PROOF_WIDTH, generator=draw), torch.randn(PROOF_ROWS, PROOF_WIDTH, generator=draw)
-        are_right = (are_close(Panels.lay(matrix, own).multiply(kernel, rows), F.linear(rows, matrix, own)) for own in (None, bias))
-        return all(are_right) and are_close(Panels.lay(matrix).multiply(kernel, rows, onto), F.linear(rows, matrix) + onto)
+        room = torch.full_like(onto, torch.nan)
+        are_right = (are_close(Panels.lay(matrix, own).into(room, kernel, rows), F.linear(rows, matrix, own)) for own in (None, bias))
+        return all(are_right) and are_close(Panels.lay(matrix).into(room, kernel, rows, onto), F.linear(rows, matrix) + onto)
 
 
 def _paired(piece: Tensor) -> Tensor:

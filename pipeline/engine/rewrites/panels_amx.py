@@ -79,8 +79,11 @@ class TilePanels:
 
     def multiply(self, kernel: Kernel, rows: Tensor, onto: Tensor | None = None) -> Tensor:
         """Rows, [..., depth], in; [..., width] out, added to `onto`, contiguous."""
+        return self.into(rows.new_empty(*rows.shape[:-1], self._width), kernel, rows, onto)  # torch's memory begins where a cache line does
+
+    def into(self, result: Tensor, kernel: Kernel, rows: Tensor, onto: Tensor | None = None) -> Tensor:
+        """As `multiply`, into the memory of a tensor, [..., width], contiguous, which it returns."""
         given = array(rows.contiguous())
-        result = rows.new_empty(*rows.shape[:-1], self._width)  # torch's memory begins where a cache line does, numpy's need not
         slope, cubic = self._gate or UNGATED
         flat, out = given.reshape(-1, given.shape[-1]), array(result).reshape(-1, self._width)
         added = NOTHING if onto is None else array(onto).reshape(-1, self._width)
@@ -124,8 +127,9 @@ def is_right(kernel: Kernel) -> bool:
     """Tells whether a kernel computes from random numbers what torch's operation does."""
     rows, matrix, bias = _proof()
     onto = rows.roll(1)
-    are_right = (are_close(TilePanels.lay(matrix, own).multiply(kernel, rows), F.linear(rows, matrix, own)) for own in (None, bias))
-    return all(are_right) and are_close(TilePanels.lay(matrix).multiply(kernel, rows, onto), F.linear(rows, matrix) + onto)
+    room = torch.full_like(rows, torch.nan)
+    are_right = (are_close(TilePanels.lay(matrix, own).into(room, kernel, rows), F.linear(rows, matrix, own)) for own in (None, bias))
+    return all(are_right) and are_close(TilePanels.lay(matrix).into(room, kernel, rows, onto), F.linear(rows, matrix) + onto)
 
 
 def gates_right(kernel: Kernel) -> bool:
@@ -133,7 +137,8 @@ def gates_right(kernel: Kernel) -> bool:
     rows, matrix, bias = _proof()
     (gate, up), (first, second) = matrix.chunk(2), bias.chunk(2)
     biases = first, second
-    got = TilePanels.lay_gate(gate, up, biases, PROOF_GATE).multiply(kernel, rows)
+    room = torch.full((len(rows), len(gate)), torch.nan, dtype=rows.dtype)
+    got = TilePanels.lay_gate(gate, up, biases, PROOF_GATE).into(room, kernel, rows)
     one, other = (F.linear(rows.float(), part.float(), own.float()) for part, own in zip((gate, up), biases, strict=True))
     slope, cubic = PROOF_GATE
     return are_close(got, (one * torch.sigmoid(slope * (one + cubic * one**3)) * other).to(got.dtype))
