@@ -55,11 +55,11 @@ def test_the_chunks_of_a_step_are_one():
     step, _ = step_of(16)
     together = step.prefills()
     assert together is step.prefills(), "made once"
-    assert list(zip(together.tokens.tolist(), together.contexts.tolist(), strict=True)) == list(CHUNKS)
+    assert list(zip(together.tokens.tolist(), together.contexts.lengths.tolist(), strict=True)) == list(CHUNKS)
     assert together.places.tolist() == [chunk.start for chunk in step.chunks]
-    ends = [*together.starts.tolist()[1:], together.blocks.size]
-    for chunk, first, end in zip(step.chunks, together.starts, ends, strict=True):
-        assert together.blocks[first:end].tolist() == chunk.blocks.tolist()
+    ends = [*together.contexts.starts.tolist()[1:], together.contexts.blocks.size]
+    for chunk, first, end in zip(step.chunks, together.contexts.starts, ends, strict=True):
+        assert together.contexts.blocks[first:end].tolist() == chunk.blocks.tolist()
 
 
 @needs_tiles
@@ -116,8 +116,8 @@ def test_a_wrong_kernel_does_not_pass(kernel):
     """One that writes nothing, one that looks too far, and one that mixes up whose blocks are whose."""
     assert is_right(kernel)
     assert not is_right(lambda *_: None)
-    assert not is_right(lambda *given: kernel(*given[:10], 0, *given[11:]))
-    assert not is_right(lambda *given: kernel(*given[:7], given[7][::-1].copy(), *given[8:]))
+    assert not is_right(lambda *given: kernel(*given[:8], 0, *given[9:]))
+    assert not is_right(lambda *given: kernel(*given[:4], given[4][::-1].copy(), *given[5:]))
 
 
 def test_other_caches_are_left_to_torch(monkeypatch):

@@ -64,6 +64,14 @@ def test_a_layer_that_somebody_hooks_stays():
     assert len(seen) == 2
 
 
+def test_a_part_that_somebody_hooks_is_still_called():
+    """A norm that stayed as it was, within a layer that did not."""
+    model, seen = tiny_model("llama"), []
+    model.model.layers[0].input_layernorm.register_forward_hook(lambda *_: seen.append(1))
+    assert rewritten(model) == 2
+    assert len(seen) > 2
+
+
 def test_what_goes_in_is_not_overwritten():
     """A model may keep it."""
     model = tiny_model("llama")

@@ -100,6 +100,12 @@ def _longest_(lengths: Any) -> Any:
     return best
 
 
+def _slot_(blocks: Any, token: int, block_tokens: int) -> int:
+    """Where in the cache a sequence's token lies."""
+    place: int = blocks[token // block_tokens] * block_tokens + token % block_tokens
+    return place
+
+
 def _fetch_(cache: Any, row: int, width: int) -> None:
     """Four rows of the block that is read next: blocks lie apart, so the processor does not see them coming."""
     for ahead in range(row, row + 4):
@@ -114,10 +120,10 @@ def _score_(query: Any, keys: Any, blocks: Any, block_tokens: int, first: int, l
     last = (length - 1) // block_tokens
     for block in range(first // block_tokens, last + 1):
         begin = block * block_tokens
-        slot, next_slot = blocks[block] * block_tokens, blocks[min(block + 1, last)] * block_tokens
+        at_block, next_slot = blocks[block] * block_tokens, blocks[min(block + 1, last)] * block_tokens
         token, end = max(first - begin, 0), min(length - begin, block_tokens)
         while token + 4 <= end:  # four at a time: their sums do not wait for each other
-            at, place = np.uint64(slot + token), begin + token
+            at, place = np.uint64(at_block + token), begin + token
             _fetch(keys, next_slot + token, width)
             for head in range(group):
                 a, b, c, d = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
@@ -133,7 +139,7 @@ def _score_(query: Any, keys: Any, blocks: Any, block_tokens: int, first: int, l
             for head in range(group):
                 a = np.float32(0)
                 for i in range(width):
-                    a += query[head, i] * load(keys[slot + token, i])
+                    a += query[head, i] * load(keys[at_block + token, i])
                 scores[head, begin + token] = a
             token += 1
 
@@ -177,19 +183,19 @@ def _gather_(values: Any, blocks: Any, block_tokens: int, first: int, length: in
     last = (length - 1) // block_tokens
     for block in range(first // block_tokens, last + 1):
         begin = block * block_tokens
-        slot, next_slot = blocks[block] * block_tokens, blocks[min(block + 1, last)] * block_tokens
+        at_block, next_slot = blocks[block] * block_tokens, blocks[min(block + 1, last)] * block_tokens
         token, end = max(first - begin, 0), min(length - begin, block_tokens)
         while token + 4 <= end:  # four at a time: a quarter of the loads and stores of the sums
             place = begin + token
             _fetch(values, next_slot + token, width)
-            p, q, r, s = values[slot + token], values[slot + token + 1], values[slot + token + 2], values[slot + token + 3]
+            p, q, r, s = values[at_block + token], values[at_block + token + 1], values[at_block + token + 2], values[at_block + token + 3]
             for head in range(group):
                 a, b, c, d = weights[head, place], weights[head, place + 1], weights[head, place + 2], weights[head, place + 3]
                 for i in range(width):
                     out[head, i] += a * load(p[i]) + b * load(q[i]) + c * load(r[i]) + d * load(s[i])
             token += 4
         while token < end:
-            p = values[slot + token]
+            p = values[at_block + token]
             for head in range(group):
                 weight = weights[head, begin + token]
                 for i in range(width):
@@ -198,4 +204,4 @@ def _gather_(values: Any, blocks: Any, block_tokens: int, first: int, length: in
 
 
 _score, _normalise, _gather = map(inlined, (_score_, _normalise_, _gather_))
-longest, squash, weigh = map(inlined, (_longest_, _squash_, _weigh_))
+longest, slot, squash, weigh = map(inlined, (_longest_, _slot_, _squash_, _weigh_))

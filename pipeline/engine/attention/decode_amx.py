@@ -11,7 +11,7 @@ from numba import prange
 
 from pipeline.engine.amx import DEPTH, SIDE, configure, dot, load, no_sizes, pair, release, size, store, zero
 from pipeline.engine.attention.arithmetic import prefetch, put
-from pipeline.engine.attention.decode import longest, signature, weigh
+from pipeline.engine.attention.decode import longest, signature, slot, weigh
 from pipeline.engine.compilation import Definition, inlined
 from pipeline.engine.forms import Form
 
@@ -97,8 +97,8 @@ def _score_(rows: Any, keys: Any, blocks: Any, block_tokens: int, begin: int, en
     """Scores, [group, tokens], of a query in pairs, [width / 2, group, 2]; `turned` is room, [16, group]."""
     group, width = rows.shape[1], keys.shape[1]
     for token in range(begin, end, SIDE):
-        at = keys.ctypes.data + np.uint64(_slot(blocks, token, block_tokens) * width * BYTES)
-        _fetch(keys, _slot(blocks, min(token + SIDE, end - SIDE), block_tokens))
+        at = keys.ctypes.data + np.uint64(slot(blocks, token, block_tokens) * width * BYTES)
+        _fetch(keys, slot(blocks, min(token + SIDE, end - SIDE), block_tokens))
         zero(0)
         for i in range(0, width, DEPTH):
             load(4, at + np.uint64(i * BYTES), width * BYTES)
@@ -128,8 +128,8 @@ def _gather_(values: Any, column: int, blocks: Any, block_tokens: int, begin: in
     zero(2)
     zero(3)
     for token in range(begin, end, SIDE):
-        at = values.ctypes.data + np.uint64(_slot(blocks, token, block_tokens) * stride + column * BYTES)
-        _fetch(values, _slot(blocks, min(token + SIDE, end - SIDE), block_tokens))
+        at = values.ctypes.data + np.uint64(slot(blocks, token, block_tokens) * stride + column * BYTES)
+        _fetch(values, slot(blocks, min(token + SIDE, end - SIDE), block_tokens))
         for number in range(0, SIDE, 2):
             one, place = at + np.uint64(number * stride), to + np.uint64(number * SIDE * BYTES)
             pair(one, one + np.uint64(stride), place, TILE)
@@ -150,12 +150,6 @@ def _gather_(values: Any, column: int, blocks: Any, block_tokens: int, begin: in
     store(3, sums.ctypes.data + np.uint64(3 * SIDE * WIDE), COLUMNS * WIDE)
 
 
-def _slot_(blocks: Any, token: int, block_tokens: int) -> int:
-    """Where in the cache a token lies."""
-    slot: int = blocks[token // block_tokens] * block_tokens + token % block_tokens
-    return slot
-
-
 def _fetch_(cache: Any, slot: int) -> None:
     """The tokens that are read next; see `decode`."""
     for row in range(slot, slot + SIDE):
@@ -163,5 +157,5 @@ def _fetch_(cache: Any, slot: int) -> None:
             prefetch(cache, row, column)
 
 
-_slot, _fetch, _sizes = map(inlined, (_slot_, _fetch_, _sizes_))
+_fetch, _sizes = map(inlined, (_fetch_, _sizes_))
 _score, _weigh, _gather = map(inlined, (_score_, _weigh_, _gather_))

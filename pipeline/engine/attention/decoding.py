@@ -1,18 +1,19 @@
 """From tensors to the compiled decode kernel, where there is one for them."""
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pipeline.engine.arrays import HELD, array
+from pipeline.engine.arrays import HELD, Array, array
 from pipeline.engine.attention import decode as by_vectors
 from pipeline.engine.attention import decode_amx as by_tiles
 from pipeline.engine.attention.hook import Form
 from pipeline.engine.attention.plain import decode_plainly
-from pipeline.engine.attention.step import AttentionStep, DecodeBucket, Decodes
+from pipeline.engine.attention.step import AttentionStep, Contexts, DecodeBucket
 from pipeline.engine.compilation import Kernel
 from pipeline.engine.kernels import Pair
 from pipeline.engine.rewrites.closeness import are_close
@@ -35,7 +36,7 @@ def kernels_for(keys: Tensor, values: Tensor, heads: int) -> Pair | None:
     return Pair(form, partial(is_right, sizes=sizes, dtype=keys.dtype))
 
 
-def decode(kernel: Kernel, keys: Tensor, values: Tensor, decodes: Decodes, query: Tensor, form: Form, attended: Tensor) -> None:
+def decode(kernel: Kernel, keys: Tensor, values: Tensor, decodes: Contexts, query: Tensor, form: Form, attended: Tensor) -> None:
     """Computes one layer for the step's decodes, in float32 whatever the cache holds; the query and the output have its dtype.
 
     Args:
@@ -48,19 +49,25 @@ def decode(kernel: Kernel, keys: Tensor, values: Tensor, decodes: Decodes, query
         attended: [T, heads, value width]; the decodes' places are written.
     """
     sequences = decodes.lengths.size
-    kernel(
-        array(query)[:, :sequences].transpose(1, 0, 2),
+    own = array(query)[:, :sequences].transpose(1, 0, 2)
+    kernel(*arguments(own, keys, values, decodes, form, array(attended)[:sequences]))
+
+
+def arguments(query: Array, keys: Tensor, values: Tensor, contexts: Contexts, form: Form, out: Array) -> tuple[Any, ...]:
+    """What kernels take that attend over a cache; see `decode.define`."""
+    return (
+        query,
         array(keys).reshape(keys.shape[0], -1, keys.shape[-1]),
         array(values).reshape(values.shape[0], -1, values.shape[-1]),
-        decodes.blocks,
-        decodes.starts,
+        contexts.blocks,
+        contexts.starts,
         keys.shape[2],
-        decodes.lengths,
+        contexts.lengths,
         form.scaling,
         form.window,
         float(form.softcap),
         NO_SINKS if form.sinks is None else form.sinks.float().numpy(),
-        array(attended)[:sequences],
+        out,
         workers(),
     )
 

@@ -7,16 +7,15 @@ may look at, and the weights, rounded to bfloat16, multiplied with the values. A
 from typing import Any
 
 import numpy as np
-from numba import prange, types
+from numba import prange
 
 from pipeline.engine.amx import DEPTH, SIDE, narrow, no_sizes, pair, release
 from pipeline.engine.attention.arithmetic import exp, fit, highest
-from pipeline.engine.attention.decode import NUMBERS, SINKS, longest, squash
+from pipeline.engine.attention.decode import NUMBERS, longest, signature, slot, squash
 from pipeline.engine.compilation import Definition, inlined
 from pipeline.engine.forms import Form
 from pipeline.engine.tile_amx import BYTES, COLUMNS, ROWS, STEP, WIDE, fit_tiles, multiply_tiles, room, room_for_sums
 
-LIKE_VIEW, LIKE_CACHE = types.Array(types.uint16, 3, "A"), types.Array(types.uint16, 3, "C")
 NOTHING = np.uint64(0)
 
 
@@ -33,28 +32,27 @@ def form(*, is_parallel: bool) -> Form:
 def define(is_parallel: int) -> Definition:
     """The kernel. NaN in a chunk stays in that chunk's sequence.
 
-    Its arguments, in order, bits of bfloat16 unless said otherwise: query [heads, T, key width], a head's numbers side by side; keys and
-    values of the cache, [KV heads, slots, width]; of the chunks, int64 [chunks], the places of their first tokens in the row, their tokens,
-    the tokens of their contexts, all block numbers, and where each one's begin; the tokens of a block; scaling, above 0; window, 0 for none; softcap,
-    0 for none; sinks, float32 [heads] or empty; the output [T, heads, value width]; and how many ways to split the work.
+    Its arguments are those of `decode.define` for bfloat16, with chunks in place of sequences and two more in the end. The query is
+    [heads, T, key width], a head's numbers side by side; lengths are the tokens of contexts; scaling is above 0; the output is
+    [T, heads, value width]. In the end come the places of the chunks' first tokens in the row, and their tokens, int64 [chunks] both.
     """
 
     def prefill(
         query: Any,
         keys: Any,
         values: Any,
-        places: Any,
-        tokens: Any,
-        contexts: Any,
         blocks: Any,
         starts: Any,
         block_tokens: int,
+        contexts: Any,
         scaling: float,
         window: int,
         softcap: float,
         sinks: Any,
         out: Any,
         workers: int,
+        places: Any,
+        tokens: Any,
     ) -> None:
         heads, key_width, value_width = query.shape[0], query.shape[2], values.shape[2]
         group, across = heads // keys.shape[0], heads * value_width * BYTES
@@ -100,8 +98,7 @@ def define(is_parallel: int) -> Definition:
                             narrow(2, sums.ctypes.data + np.uint64(i * COLUMNS * WIDE), to + np.uint64(i * across))
             release()
 
-    sizes = (NUMBERS, NUMBERS, NUMBERS, NUMBERS, NUMBERS, types.int64, types.float64, types.int64, types.float64, SINKS)
-    return Definition(prefill, (LIKE_VIEW, LIKE_CACHE, LIKE_CACHE, *sizes, LIKE_CACHE, types.int64), bool(is_parallel))
+    return Definition(prefill, (*signature(is_half=True), NUMBERS, NUMBERS), bool(is_parallel))
 
 
 def _whole_(tokens: int) -> int:
@@ -113,17 +110,11 @@ def _lowest_(token: int, window: int) -> int:
     return max(token + 1 - window, 0) if window else 0
 
 
-def _slot_(blocks: Any, token: int, block_tokens: int) -> int:
-    """Where in the cache a token lies."""
-    slot: int = blocks[token // block_tokens] * block_tokens + token % block_tokens
-    return slot
-
-
 def _lay_keys_(keys: Any, blocks: Any, block_tokens: int, begin: int, end: int, panels: Any) -> None:
     """A panel for every 32 tokens, whose columns they are; behind the last one comes that again."""
     words = keys.view(np.uint32)
     for token in range(begin, _whole(end)):
-        row = words[_slot(blocks, min(token, end - 1), block_tokens)]
+        row = words[slot(blocks, min(token, end - 1), block_tokens)]
         first = token // COLUMNS * COLUMNS * row.size + token % COLUMNS // SIDE * SIDE * SIDE + token % SIDE
         for step in range(row.size // SIDE):
             piece, panel = row[step * SIDE : (step + 1) * SIDE], panels[first + step * SIDE * COLUMNS :]
@@ -135,8 +126,8 @@ def _lay_values_(values: Any, blocks: Any, block_tokens: int, begin: int, end: i
     """A panel for every 32 columns, [tokens / 32, 2 x 16 x 16 x 2]; behind the last token comes that again."""
     stride, to = values.shape[1] * BYTES, panels.ctypes.data
     for token in range(begin, _whole(end), 2):
-        one = values.ctypes.data + np.uint64(_slot(blocks, min(token, end - 1), block_tokens) * stride)
-        other = values.ctypes.data + np.uint64(_slot(blocks, min(token + 1, end - 1), block_tokens) * stride)
+        one = values.ctypes.data + np.uint64(slot(blocks, min(token, end - 1), block_tokens) * stride)
+        other = values.ctypes.data + np.uint64(slot(blocks, min(token + 1, end - 1), block_tokens) * stride)
         place = token // COLUMNS * STEP + token % COLUMNS // 2 * SIDE * WIDE
         for column in range(0, values.shape[1], COLUMNS):
             further = np.uint64(column * BYTES)
@@ -171,5 +162,5 @@ def _scale_(numbers: Any, factor: Any) -> None:
         numbers[i] *= factor
 
 
-_whole, _lowest, _slot, _scale = map(inlined, (_whole_, _lowest_, _slot_, _scale_))
+_whole, _lowest, _scale = map(inlined, (_whole_, _lowest_, _scale_))
 _lay_keys, _lay_values, _weigh = map(inlined, (_lay_keys_, _lay_values_, _weigh_))

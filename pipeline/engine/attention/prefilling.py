@@ -5,14 +5,13 @@ from torch import Tensor
 
 from pipeline.engine.arrays import array
 from pipeline.engine.attention import prefill_amx as by_tiles
-from pipeline.engine.attention.decoding import NO_SINKS
+from pipeline.engine.attention.decoding import arguments
 from pipeline.engine.attention.hook import Form
 from pipeline.engine.attention.plain import prefill_plainly
 from pipeline.engine.attention.step import AttentionStep, PrefillChunk, Prefills
 from pipeline.engine.compilation import Kernel
 from pipeline.engine.kernels import Pair
 from pipeline.engine.rewrites.closeness import are_close
-from pipeline.engine.threads import workers
 from pipeline.engine.vectors import has_tiles
 
 PROOF_CHUNKS = ((37, 37), (20, 53), (1, 32))
@@ -38,23 +37,7 @@ def prefill(kernel: Kernel, keys: Tensor, values: Tensor, prefills: Prefills, qu
         form: What happens to the scores.
         attended: [T, heads, value width]; the chunks' places are written.
     """
-    kernel(
-        array(query),
-        array(keys).reshape(keys.shape[0], -1, keys.shape[-1]),
-        array(values).reshape(values.shape[0], -1, values.shape[-1]),
-        prefills.places,
-        prefills.tokens,
-        prefills.contexts,
-        prefills.blocks,
-        prefills.starts,
-        keys.shape[2],
-        form.scaling,
-        form.window,
-        float(form.softcap),
-        NO_SINKS if form.sinks is None else form.sinks.float().numpy(),
-        array(attended),
-        workers(),
-    )
+    kernel(*arguments(array(query), keys, values, prefills.contexts, form, array(attended)), prefills.places, prefills.tokens)
 
 
 def is_right(kernel: Kernel) -> bool:

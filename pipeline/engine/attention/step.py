@@ -48,13 +48,13 @@ class DecodeBucket:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Decodes:
-    """The decoding sequences without padding, for what reads each to its own length.
+class Contexts:
+    """What some sequences have in the cache, without padding, for what reads each to its own length; int64 all.
 
     Attributes:
-        blocks: Block numbers of all, int64.
-        starts: Where in `blocks` each one's begin, [sequences], int64.
-        lengths: Tokens of each, the one decoded now included, [sequences], int64.
+        blocks: Block numbers of all.
+        starts: Where in `blocks` each one's begin, [sequences].
+        lengths: Tokens of each, those computed now included, [sequences].
     """
 
     blocks: Numbers
@@ -99,21 +99,17 @@ class PrefillChunk:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prefills:
-    """The chunks of prefill, for what computes them all at once; int64 all.
+    """The chunks of prefill, for what computes them all at once.
 
     Attributes:
-        places: Of each one's first token in the packed row, [chunks].
-        tokens: How many there are in each, [chunks].
-        contexts: Tokens of each one's sequence up to the end of the chunk, [chunks].
-        blocks: Block numbers of all that hold these.
-        starts: Where in `blocks` each one's begin, [chunks].
+        contexts: Of each one's sequence, up to the end of the chunk.
+        places: Of each one's first token in the packed row, [chunks], int64.
+        tokens: How many there are in each, [chunks], int64.
     """
 
+    contexts: Contexts
     places: Numbers
     tokens: Numbers
-    contexts: Numbers
-    blocks: Numbers
-    starts: Numbers
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,10 +125,10 @@ class AttentionStep:
     slots: Tensor
     buckets: tuple[DecodeBucket, ...]
     chunks: tuple[PrefillChunk, ...]
-    _decodes: list[Decodes] = field(default_factory=list)
+    _decodes: list[Contexts] = field(default_factory=list)
     _prefills: list[Prefills] = field(default_factory=list)
 
-    def decodes(self) -> Decodes:
+    def decodes(self) -> Contexts:
         """All buckets in one; made once per step, where there is one."""
         if not self._decodes:
             starts, begin = [], 0
@@ -141,14 +137,14 @@ class AttentionStep:
                 begin += bucket.blocks.numel()
             blocks = torch.cat([bucket.blocks for bucket in self.buckets])
             lengths = torch.cat([bucket.lengths for bucket in self.buckets])
-            self._decodes.append(Decodes(blocks.numpy(), torch.cat(starts).numpy(), lengths.numpy()))
+            self._decodes.append(Contexts(blocks.numpy(), torch.cat(starts).numpy(), lengths.numpy()))
         return self._decodes[0]
 
     def prefills(self) -> Prefills:
         """All chunks in one; made once per step, where there is one."""
         if not self._prefills:
             sizes = np.array([(chunk.start, chunk.tokens, chunk.context_tokens, chunk.blocks.numel()) for chunk in self.chunks], dtype=np.int64)
-            places, tokens, contexts, held = np.ascontiguousarray(sizes.T)
+            places, tokens, lengths, held = np.ascontiguousarray(sizes.T)
             blocks = torch.cat([chunk.blocks for chunk in self.chunks]).numpy()
-            self._prefills.append(Prefills(places, tokens, contexts, blocks, np.cumsum(held) - held))
+            self._prefills.append(Prefills(Contexts(blocks, np.cumsum(held) - held, lengths), places, tokens))
         return self._prefills[0]

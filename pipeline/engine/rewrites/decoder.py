@@ -30,8 +30,9 @@ class DecoderLayer(Rewrite):
     def forward(self, hidden_states: Tensor, position_embeddings: tuple[Tensor, Tensor], **_: Any) -> Tensor:
         """Rows in, rows out, by transformers' names."""
         hidden_states = hidden_states.contiguous()
-        rows, _none = self.self_attn.forward(self.input_layernorm.forward(hidden_states), position_embeddings, hidden_states)
-        return self.mlp.forward(self.post_attention_layernorm.forward(rows), rows)
+        rows, _none = self.self_attn(self.input_layernorm(hidden_states), position_embeddings, hidden_states)
+        answer: Tensor = self.mlp(self.post_attention_layernorm(rows), rows)
+        return answer
 
     @staticmethod
     def ask(module: nn.Module, rows: Tensor) -> Tensor:
@@ -48,11 +49,8 @@ def decoder_layers(module: nn.Module) -> Iterator[Rewrite]:
     attention, perceptron = parts[ATTENTION], parts[PERCEPTRON]
     if not isinstance(attention, RotaryAttention) or not isinstance(perceptron, GatedMlp):
         return
-    norm = next(parts[NORMS[0]].parameters(), None)
-    if norm is None:
-        return
     try:
-        answer = DecoderLayer.ask(module, torch.zeros(1, 1, attention.width, dtype=norm.dtype))
+        answer = DecoderLayer.ask(module, torch.zeros(1, 1, attention.width, dtype=attention.dtype))
     except (RuntimeError, TypeError, UnsupportedAttention):  # it is called in a way of its own
         return
     if isinstance(answer, Tensor):

@@ -30,7 +30,7 @@ class TilePanels:
     """A linear layer's weight and bias; or those of two layers, of which one gates the other.
 
     Args:
-        numbers: [width / 32, depth / 32, 2 x 16 x 16 x 2], bfloat16: see `product_amx`; the last panel may be filled up with zeros.
+        numbers: [width / 32, depth / 32, 2 x 16 x 16 x 2], bfloat16: see `tile_amx`; the last panel may be filled up with zeros.
         bias: Of the columns, filled up likewise, float32.
         width: Of what comes of rows.
         gate: Slope and cubic by which in each panel the first sixteen columns gate the others; None where they do not.

@@ -1,6 +1,6 @@
 """Products of rows with a weight in bfloat16, by the processor's matrix unit.
 
-Two tiles of rows times two tiles of columns are summed at once, in the four tiles that leaves. Rows go past a panel of the weight as long
+Rows go past a panel of the weight as long
 as they stay in the second cache, and meanwhile the next panel is fetched into it. Few rows are not worth splitting: then each thread has
 panels of its own, so that the weight is read from memory once.
 """
@@ -33,8 +33,8 @@ def form(*, is_gated: bool, is_parallel: bool) -> Form:
 def define(is_gated: int, is_parallel: int) -> Definition:
     """The kernel. A row's numbers are the same, bit for bit, whatever rows lie beside it.
 
-    Its arguments, in order, bits of bfloat16 unless said otherwise: rows [T, depth]; panels [width / 32, depth / 32, 2 x 16 x 16 x 2]: of
-    each half of the columns, and each pair of numbers, 16 pairs; the bias, float32 [width]; slope and cubic of the gate, float32, see
+    Its arguments, in order, bits of bfloat16 unless said otherwise: rows [T, depth]; panels [width / 32, depth / 32, 2 x 16 x 16 x 2], see
+    `tile_amx`; the bias, float32 [width]; slope and cubic of the gate, float32, see
     `gating`; what is added, [T, width of the output], or empty; the output [T, width], or if it is gated half as wide; and how many ways to
     split the work.
     """

@@ -112,15 +112,15 @@ class RotaryAttention(Rewrite):
         self.width = inward[0].in_features
         self.head_dim = heads.width
         self._heads, self._form = heads, form
-        self._dtype = inward[0].weight.dtype
-        self._kernels = pair_for(self._dtype, rotation.form, heads.is_right)
+        self.dtype = inward[0].weight.dtype
+        self._kernels = pair_for(self.dtype, rotation.form, heads.is_right)
         self._inward, self._outward = faster(Weight.of(*inward)), faster(Weight.of(outward))
 
     def forward(self, hidden_states: Tensor, position_embeddings: tuple[Tensor, Tensor], onto: Tensor | None = None, **_: Any) -> tuple[Tensor, None]:
         """Rows in, rows out, added to `onto`, by transformers' names; the mask is the hook's affair."""
         rows = self._inward(hidden_states)
         kernel = None
-        if rows.dtype is position_embeddings[0].dtype is self._dtype:
+        if rows.dtype is position_embeddings[0].dtype is self.dtype:
             kernel = self._kernels.find(is_parallel=is_worth_splitting(rows.numel()))
         queries, keys, values = self._heads.rotate(kernel, rows, *position_embeddings)
         return self._outward(attend(self, queries, keys, values, self._form).flatten(2), onto), None
