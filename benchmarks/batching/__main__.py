@@ -34,9 +34,9 @@ PARTS: dict[str, Part] = {
 }
 PLOTS = Path(__file__).parents[1] / "plots"
 BURSTS = Bursts(per_s=0.0, period_s=1.5, burst_s=0.15)
-SPAN = Span(settle_s=0.7, measured_s=3.0, grace_s=1.0)
+SPAN = Span(settle_s=0.7, measured_s=6.0, grace_s=10.0)
 SLOW_BURSTS = Bursts(per_s=0.0, period_s=10.0, burst_s=1.0)
-SLOW_SPAN = Span(settle_s=5.0, measured_s=20.0, grace_s=10.0)
+SLOW_SPAN = Span(settle_s=5.0, measured_s=20.0, grace_s=60.0)
 """For a model whose steps take a third of a second."""
 
 

@@ -16,13 +16,11 @@ from pipeline.scheduling.sequence import Lane, Sequence, State
 from pipeline.scheduling.step import Step
 from pipeline.scheduling.step_model import StepModel
 from pipeline.scheduling.transit import Transit
+from pipeline.scheduling.triage import HORIZON_S, LIVE, Triage
 from pipeline.scheduling.turns import Turns
 from pipeline.scheduling.waiting import NO_WEIGHTS
 
-LIVE = (Lane.PRIORITY, Lane.DEFAULT)
 NO_TARGETS = Targets()
-HORIZON_S = 10.0
-"""By when, after its arrival, a request without a target or an earlier deadline wants to begin: later ones overtake it for no longer."""
 FLEX_SHARE = 0.9
 """A tenth of the KV cache is kept for live work, so that it begins without taking blocks away."""
 AGED_SHARE = 4
@@ -74,6 +72,7 @@ class Adaptive:
         self._targets = targets
         self._pace = Pace(targets, Transit() if transit is None else transit)
         self._patience = Patience(patience_s)
+        self._triage = Triage(model, self._pace, weights)
         self._turns = Turns(model)
         self._lengths = Lengths()
         self._forecast = Forecast(model)
@@ -108,7 +107,7 @@ class Adaptive:
             is_alone = len(self._unseen) == 1 and not self._begun and not self._streams
             self._begun.update(dict.fromkeys(self._unseen, _Begun(step.now_s, self._flex_s, is_alone)))
             self._unseen.clear()
-        self._defer_lost(step)
+        self._triage.defer_late(step)
         self._forecast = Forecast(self.model)
         filling = Filling(step, self._forecast)
         aged = self._patience.aged(step)
@@ -174,15 +173,6 @@ class Adaptive:
         if gaps > 0 and flex_s is not None and sequence.first_token_s is not None:
             streamed_s = now_s - sequence.first_token_s
             self._pace.observe_stream(streamed_s / gaps, (streamed_s - (self._flex_s - flex_s)) / gaps)
-
-    def _defer_lost(self, step: Step) -> None:
-        """Puts those who will miss their target whatever is done behind those who need not, for as long as one without a target would wait."""
-        if self._targets.ttft_s is None:
-            return
-        for sequence in step.waiting.heads(LIVE):
-            latest_s = sequence.arrived_s + HORIZON_S
-            if sequence.urgency[0] < latest_s and self._pace.is_lost(sequence.arrived_s, self.model.fixed_s):
-                step.waiting.defer(sequence, latest_s)
 
     def _plan_for(self, limit_s: float) -> float:
         """Tells what a step may be predicted to take so that it takes no longer than a limit in 95 of 100 cases."""

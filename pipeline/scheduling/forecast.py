@@ -23,7 +23,11 @@ class Forecast:
 
     def alone_s(self, sequence: Sequence) -> float:
         """Tells what a step of nothing but a sequence's pending tokens takes."""
-        return self._fixed_s + self._chunk(sequence.computed_tokens, sequence.pending_tokens, self._prefill_s)
+        return self._fixed_s + self.chunk_s(sequence.computed_tokens, sequence.pending_tokens)
+
+    def chunk_s(self, start: int, count: int) -> float:
+        """Tells what a part of a prompt adds to a step without streams."""
+        return self._chunk(start, count, self._prefill_s)
 
     def decodes_s(self, decodes: int, kv_tokens: int) -> float:
         """Tells what so many further decodes cost that read so many tokens together."""

@@ -104,10 +104,15 @@ class Pace:
         target_s = self._ttft_s
         return math.inf if target_s is None else arrived_s + target_s * AIM - self._now_s
 
-    def is_lost(self, arrived_s: float, needs_s: float) -> bool:
-        """Tells whether a live request that arrived then misses its target even if it now gets what it needs."""
+    @property
+    def has_due_times(self) -> bool:
+        """Tells whether there is a time by which first tokens are due."""
+        return self._targets.ttft_s is not None
+
+    def due_s(self, arrived_s: float) -> float:
+        """Tells by when the first token of a live request that arrived then must be out of the engine."""
         target_s = self._ttft_s
-        return target_s is not None and self._now_s + needs_s > arrived_s + target_s
+        return math.inf if target_s is None else arrived_s + target_s
 
     def observe_first_token(self, wait_s: float, needed_s: float, *, alone: bool) -> None:
         """Learns how long a live request waited for its first token.

@@ -119,6 +119,10 @@ class Step:
             self.held_back = Closed.MAX_SEQUENCES if len(self.running) >= self._max_sequences else Closed.KV_BLOCKS
         return self.held_back is None
 
+    def left_of(self, sequence: Sequence) -> int:
+        """Counts the tokens of a waiting sequence that would have to be computed if it were let in now."""
+        return sequence.tokens - self._residents.begins(sequence).tokens
+
     def displace(self) -> None:
         """Lets running sequences of lower lanes give way to the first waiting one, where it finds no room otherwise."""
         head = next((head for lane in Lane if (head := self.waiting.first(lane)) is not None), None)

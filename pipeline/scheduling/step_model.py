@@ -32,10 +32,12 @@ LEAST_DOUBT = 0.25
 MOST_MARGIN = 0.5
 """Where steps vary by more than this, it is the machine that is unsteady, and smaller steps would not help."""
 
-SPEED_GAIN = 0.3
-"""Part of what a step was off by that is expected of the next one: what disturbs a step mostly lasts for some."""
-SPEED_STEP = 1.12
-"""How many times slower or faster than the step before a step may show the machine to be: a pause is no change of speed, steps in a row are."""
+SLOWER_GAIN, FASTER_GAIN = 0.3, 0.5
+"""Part of what a step was off by that is expected of the next one: what disturbs a step mostly lasts for some. What is not the
+step's own only ever makes it slower, so one that was fast tells more."""
+SLOWER_STEP, FASTER_STEP = 1.12, 1.15
+"""How many times slower or faster than the step before a step may show the machine to be: a pause is no change of speed, steps in a
+row are, and neither is what the sum has wrong."""
 
 
 class Terms(NamedTuple):
@@ -155,8 +157,8 @@ class StepModel:
 
     def _follow(self, change: float) -> None:
         """Follows the machine's speed, given how many times as long as predicted a step took."""
-        believed = min(max(change, min(self._believed, 1.0) / SPEED_STEP), max(self._believed, 1.0) * SPEED_STEP)
-        self._speed *= believed**SPEED_GAIN
+        believed = min(max(change, min(self._believed, 1.0) / FASTER_STEP), max(self._believed, 1.0) * SLOWER_STEP)
+        self._speed *= believed ** (SLOWER_GAIN if believed > 1.0 else FASTER_GAIN)
         self._believed = believed
 
     def _learn(self, terms: Sequence[float], measured_s: float) -> None:

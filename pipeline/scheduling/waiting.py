@@ -1,7 +1,7 @@
 """Sequences that wait: lane before lane, within a lane the tenant who has had the least, and of his the most urgent."""
 
 from bisect import insort
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from operator import attrgetter
 from types import MappingProxyType
 
@@ -66,9 +66,9 @@ class Waiting:
         tenant = next(iter(queues)) if len(queues) == 1 else self._accounts[lane].first(queues)
         return queues[tenant][0]
 
-    def heads(self, lanes: Iterable[Lane]) -> list[Sequence]:
-        """Lists the most urgent sequence of each tenant of these lanes."""
-        return [queue[0] for lane in lanes for queue in self._queues[lane].values()]
+    def queues(self, lane: Lane) -> list[tuple[str, list[Sequence]]]:
+        """Lists the tenants that wait in a lane, each with its sequences by urgency."""
+        return list(self._queues[lane].items())
 
     def defer(self, sequence: Sequence, until_s: float) -> None:
         """Makes a sequence less urgent than it was."""

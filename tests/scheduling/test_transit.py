@@ -57,11 +57,10 @@ def test_both_ways_are_taken_off_a_target():
 
 
 def test_slack_is_what_the_way_out_leaves():
-    """A request that just came has the target less the way out; one for whom that is over is lost though the target is not."""
+    """A request that just came has the target less the way out, and is due when that is over though the target is not."""
     pace, transit = paced(0.05)
     assert pace.slack_s(1.0) == pytest.approx((TARGET_S - 0.05) * AIM)
-    assert pace.is_lost(1.0, TARGET_S - 0.04)
-    assert not pace.is_lost(1.0, TARGET_S - 0.06)
+    assert pace.due_s(1.0) == pytest.approx(1.0 + TARGET_S - 0.05)
     for _ in range(REMEMBERED):
         transit.observe_outbound(0.1)
     assert pace.slack_s(1.0) == pytest.approx((TARGET_S - 0.1) * AIM)
@@ -96,4 +95,4 @@ def test_without_a_target_the_way_out_limits_nothing():
     """However long it is."""
     pace, _ = paced(5.0, ttft_s=None)
     assert pace.slack_s(0.0) == pace.arrival_limit_s == float("inf")
-    assert not pace.is_lost(0.0, 100.0)
+    assert pace.due_s(0.0) == float("inf")

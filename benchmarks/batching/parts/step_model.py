@@ -17,6 +17,7 @@ from benchmarks.batching.outcome import quantile
 from benchmarks.batching.policies import ROWS, Contender, adaptive
 from benchmarks.batching.serving import Server
 from benchmarks.batching.stage import Stage
+from benchmarks.host import stolen_ticks
 from benchmarks.report import show
 from pipeline.scheduling.adaptive import Adaptive
 from pipeline.scheduling.batch import Batch
@@ -47,6 +48,8 @@ class Crowd:
     server: Server
     lengths: Lengths
     seed: int
+    robbed: set[int] = field(default_factory=set)
+    """Numbers of the steps during which the host took time from the processors."""
     _under_way: set[int] = field(default_factory=set)
     _keys: int = 0
 
@@ -63,10 +66,26 @@ class Crowd:
             self._keys += 1
             self._under_way.add(self._keys)
             self.server.add(self._keys, self.lengths.draw(source), source.choice((Lane.DEFAULT, Lane.FLEX)), self.server.now_s())
+        stolen = stolen_ticks()
         for key, _, has_ended in self.server.step() or ():
             if has_ended:
                 self._under_way.discard(key)
-        return self.server.closed()[-1]
+        closed = self.server.closed()[-1]
+        if stolen_ticks() > stolen:
+            self.robbed.add(closed.number)
+        return closed
+
+
+@dataclass(frozen=True, slots=True)
+class Mixed:
+    """Steps of a crowd, and the numbers of those during which the host took time."""
+
+    closed: Sequence[ClosedBatch]
+    robbed: set[int]
+
+    def after(self, steps: int) -> "Mixed":
+        """Leaves out the first."""
+        return Mixed(self.closed[steps:], self.robbed)
 
 
 class Frozen(Adaptive):
@@ -78,17 +97,20 @@ class Frozen(Adaptive):
 
 def run(stage: Stage, model: str, *, rounds: int, is_short: bool) -> dict[str, Any]:  # noqa: ARG001 -- as every part
     """Teaches and judges a new model in each round, and repeats the same steps."""
-    judged: list[ClosedBatch] = []
+    runs: list[Mixed] = []
     restarted: list[ClosedBatch] = []
     series: dict[tuple[int, int], list[list[ClosedBatch]]] = {shape: [] for shape in REPEATED}
     for seed in range(1, rounds + 1):
         learned = StepModel()
-        judged += _mixed(stage, learned, LEARNING_STEPS + JUDGED_STEPS, seed=seed)[LEARNING_STEPS:]
-        restarted += _mixed(stage, _again(learned), RESTARTED_STEPS, seed=-seed)
+        runs.append(_mixed(stage, learned, LEARNING_STEPS + JUDGED_STEPS, seed=seed).after(LEARNING_STEPS))
+        restarted += _mixed(stage, _again(learned), RESTARTED_STEPS, seed=-seed).closed
         for shape in REPEATED:
             series[shape].append(_repeated(stage, _again(learned), *shape, seed=seed))
-    parts = _regimes(judged) | _changes(judged)
+    judged = [batch for one in runs for batch in one.closed]
+    own = [batch for one in runs for batch in one.closed if batch.number not in one.robbed]
+    parts = {"of these, nothing taken by the host": own} | _regimes(judged) | _changes(judged)
     rows = [_row("all steps", judged), *(_row(name, part) for name, part in parts.items() if part)]
+    rows += [_row(f"round {number}", one.closed) for number, one in enumerate(runs, 1)]
     rows.append(_row(f"the first {RESTARTED_STEPS} after a restart", restarted))
     repeated = [_floor_row("all of these", [one for many in series.values() for one in many])]
     repeated += [_floor_row(f"{streams} streams, {tokens} tokens of a prompt", many) for (streams, tokens), many in series.items()]
@@ -102,11 +124,12 @@ def _again(learned: StepModel) -> StepModel:
     return StepModel.from_json(learned.to_json())
 
 
-def _mixed(stage: Stage, learned: StepModel, steps: int, *, seed: int) -> list[ClosedBatch]:
+def _mixed(stage: Stage, learned: StepModel, steps: int, *, seed: int) -> Mixed:
     stage.server.begin(adaptive("mixed work", learned, Targets()))
-    closed = list(islice(Crowd(stage.server, stage.lengths, seed).steps(), steps))
+    crowd = Crowd(stage.server, stage.lengths, seed)
+    closed = list(islice(crowd.steps(), steps))
     stage.server.clear()
-    return closed
+    return Mixed(closed, crowd.robbed)
 
 
 def _repeated(stage: Stage, learned: StepModel, streams: int, prompt_tokens: int, *, seed: int) -> list[ClosedBatch]:
