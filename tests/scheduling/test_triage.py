@@ -31,7 +31,7 @@ def on_time(machine: Machine, arrived: dict[int, float]) -> int:
 def test_of_too_many_as_many_as_possible_are_on_time():
     """Twice as many at least as by due time alone, where everybody is late because of everybody before."""
     ours, first_come = Machine(adaptive(TARGET)), Machine(adaptive(TARGET))
-    first_come.scheduler.policy._triage.defer_late = lambda step: None
+    first_come.scheduler.policy._triage.defer_late = lambda _: None
     arrived = crowd(ours, Random(1), 60.0, 8.0)
     others = crowd(first_come, Random(1), 60.0, 8.0)
     assert on_time(ours, arrived) > 2 * on_time(first_come, others)
