@@ -41,6 +41,7 @@ def _model(name: str, batches: Sequence[ClosedBatch], stats: EngineStats, now_s:
         "kv_blocks_used": stats.kv_blocks_used,
         "kv_blocks_total": stats.kv_blocks_total,
         "preemptions": stats.preemptions_total,
+        "deferrals": stats.deferrals_total,
         "step_error_p95": stats.step_error_p95,
         "recent": _recent([batch for batch in batches if now_s - batch.started_s <= WINDOW_S], now_s),
         "batches": [_batch(batch, now_s) for batch in batches[-SHOWN_BATCHES:]],

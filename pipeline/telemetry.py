@@ -43,6 +43,7 @@ class Metrics:
         self.batch_closed = Counter("penstock_batch_closed", "Steps, by what kept more out of their batch.", ["reason"], registry=r)
         self.step_error = Gauge("penstock_step_error_ratio", "Error of the predicted step time that 95 of 100 steps stay below.", registry=r)
         self.preemptions = Gauge("penstock_preemptions", "Sequences preempted since the start.", registry=r)
+        self.deferrals = Gauge("penstock_deferrals", "Live sequences put behind those that can be on time, since the start.", registry=r)
         self.kv_blocks_used = Gauge("penstock_kv_blocks_used", "KV blocks in use.", registry=r)
         self.kv_blocks_total = Gauge("penstock_kv_blocks_total", "KV blocks there are.", registry=r)
         self.prefix_query_tokens = Counter("penstock_prefix_cache_query_tokens", "Tokens looked for in the prefix cache.", registry=r)
@@ -69,6 +70,7 @@ class Metrics:
         self.kv_blocks_used.set(sum(s.kv_blocks_used for s in stats))
         self.kv_blocks_total.set(sum(s.kv_blocks_total for s in stats))
         self.preemptions.set(sum(s.preemptions_total for s in stats))
+        self.deferrals.set(sum(s.deferrals_total for s in stats))
         self._follow(self.prefix_query_tokens, sum(s.prefix_query_tokens_total for s in stats))
         self._follow(self.prefix_hit_tokens, sum(s.prefix_hit_tokens_total for s in stats))
 

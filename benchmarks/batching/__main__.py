@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import benchmarks.batching as package
+from benchmarks.batching import fleet
 from benchmarks.batching.arrivals import Bursts, Lengths
 from benchmarks.batching.models import NAMES, SMALL, folder_of
 from benchmarks.batching.parts import loads, recovery, simulation, step_model, targets
-from benchmarks.batching.policies import ROWS
+from benchmarks.batching.policies import SIZE
 from benchmarks.batching.real import RealServer
 from benchmarks.batching.serving import Span
 from benchmarks.batching.stage import Stage
@@ -50,6 +51,9 @@ def main() -> None:
         asked = flood.main if arguments.flood else kafka.main
         asked(rounds=arguments.rounds, is_short=arguments.short)
         return
+    if arguments.fleet:
+        fleet.main(workers=arguments.fleet, learned=arguments.learned, is_short=arguments.short)
+        return
     for name in arguments.models:
         results = _measure(name, arguments)
         for part, result in results.items():
@@ -58,7 +62,7 @@ def main() -> None:
 
 def _measure(name: str, arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
     is_slow = name not in {SHIPPED, SMALL}
-    server = RealServer(name, folder_of(name), most_sequences=ROWS, dtype=arguments.dtype)
+    server = RealServer(name, folder_of(name), most_sequences=SIZE.sequences, dtype=arguments.dtype)
     stage = Stage(
         server=server,
         lengths=Lengths(),
@@ -86,6 +90,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--kafka", action="store_true", help="through a real broker and a worker process, from the outside")
     parser.add_argument("--flood", action="store_true", help="the same way, beside a tenant that sends far more than it may")
+    parser.add_argument("--fleet", type=int, metavar="WORKERS", help="on paper: so many workers, by the simulator")
+    parser.add_argument(
+        "--learned", type=Path, metavar="FILE", help="with --fleet: step times that a worker keeps; those of an H100 by its data sheet"
+    )
     arguments = parser.parse_args()
     arguments.models = arguments.models or ([SHIPPED] if arguments.short else [SHIPPED, SMALL])
     arguments.rounds = arguments.rounds or (1 if arguments.short else 2)

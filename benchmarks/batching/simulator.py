@@ -19,6 +19,9 @@ from pipeline.scheduling.sequence import Lane
 from pipeline.scheduling.sequence import Sequence as Sequence_
 from pipeline.scheduling.step_model import Load, Terms
 
+NORMAL_P95 = 1.96
+"""How many sigmas 95 of 100 of a normal distribution stay within."""
+
 
 @dataclass(frozen=True, slots=True)
 class Costs:

@@ -6,7 +6,7 @@ from functools import cached_property
 
 from benchmarks.batching.arrivals import Bursts, Lengths, flex, live
 from benchmarks.batching.outcome import Goal, Outcome
-from benchmarks.batching.policies import adaptive
+from benchmarks.batching.policies import SIZE, Size, adaptive
 from benchmarks.batching.policies.base import Contender
 from benchmarks.batching.serving import Run, Server, Span
 from pipeline.scheduling.pace import Targets
@@ -46,6 +46,7 @@ class Stage:
     lengths: Lengths
     span: Span
     bursts: Bursts
+    size: Size = SIZE
     baseline_rounds: int = 3
 
     def one(self, contender: Contender, *, seed: int, per_s: float, has_backlog: bool = True) -> Outcome:
@@ -75,7 +76,7 @@ class Stage:
     def baseline(self) -> Baseline:
         """Measures the backlog alone, sets the rate of live requests by it, and measures those alone; once."""
         learned, seeds = StepModel(), range(1, self.baseline_rounds + 1)
-        aimless = adaptive("without targets", learned, Targets())
+        aimless = adaptive("without targets", learned, Targets(), self.size)
         self.one(aimless, seed=0, per_s=0.0)  # warms up, and learns
         backlog, alone = Outcome(), Outcome()
         for seed in seeds:

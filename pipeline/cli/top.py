@@ -80,7 +80,7 @@ def _screen(pages: list[Page]) -> Group:
 def _headlines(model: Page) -> Iterator[Text]:
     recent = model["recent"]
     queue = f"running {model['running']}  waiting {model['waiting']} ({model['waiting_tokens']} tokens)"
-    yield Text.assemble((neutral(model["model"]), "bold cyan"), f"  {queue}  preempted {model['preemptions']}")
+    yield Text.assemble((neutral(model["model"]), "bold cyan"), f"  {queue}  preempted {model['preemptions']}  deferred {model['deferrals']}")
     speed = f"{recent['decode_tokens_per_s']:.0f} tokens/s written, {recent['prefill_tokens_per_s']:.0f} read"
     steps = f"{recent['steps'] / recent['seconds']:.1f} steps/s of {_number(recent['mean_sequences'])} sequences"
     yield Text(f"  {speed}  {steps}  step {_number(recent['measured_ms'])} ms, predicted {_number(recent['predicted_ms'])} ms")

@@ -103,6 +103,7 @@ class EngineStats:
     batch_closed: Closed | None = None
     step_error_p95: float | None = None
     preemptions_total: int = 0
+    deferrals_total: int = 0
     prefix_query_tokens_total: int = 0
     prefix_hit_tokens_total: int = 0
     waits_until_s: float = 0.0

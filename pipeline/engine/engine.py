@@ -167,6 +167,7 @@ class TransformersEngine:
             batch_closed=scheduler.closed,
             step_error_p95=scheduler.policy.error_p95(),
             preemptions_total=scheduler.preemptions_total,
+            deferrals_total=scheduler.waiting.deferrals_total,
             prefix_query_tokens_total=scheduler.prefix_query_tokens_total,
             prefix_hit_tokens_total=scheduler.prefix_hit_tokens_total,
         )

@@ -172,6 +172,7 @@ class FakeEngine:
             batch_tokens=self._batch_tokens,
             batch_closed=scheduler.closed,
             preemptions_total=scheduler.preemptions_total,
+            deferrals_total=scheduler.waiting.deferrals_total,
         )
 
     def closed_batches(self) -> Seq[ClosedBatch]:

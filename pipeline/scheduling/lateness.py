@@ -8,8 +8,9 @@ steps it is no longer exact.
 """
 
 import math
-from collections.abc import Iterable
+from bisect import bisect_left
 from heapq import heappop, heappush
+from itertools import accumulate
 from typing import NamedTuple
 
 from pipeline.scheduling.sequence import Sequence
@@ -24,13 +25,13 @@ class Candidate(NamedTuple):
 
 
 class Share(NamedTuple):
-    """The candidates of one tenant, by due time, and what part of each step is theirs."""
+    """The candidates of one tenant, by due time, and its weight among the others."""
 
-    part: float
-    candidates: Iterable[Candidate]
+    weight: float
+    candidates: list[Candidate]
 
 
-def late(shares: Iterable[Share], begins_s: float, step_s: float) -> tuple[list[Sequence], float]:
+def late(shares: list[Share], begins_s: float, step_s: float) -> tuple[list[Sequence], float]:
     """Names those to give up so that the fewest are late, and tells when the others will be done.
 
     Args:
@@ -38,27 +39,45 @@ def late(shares: Iterable[Share], begins_s: float, step_s: float) -> tuple[list[
         begins_s: When the first step begins that is theirs.
         step_s: What a step takes in which nobody's prompt is.
     """
+    sharing = _Sharing(shares)
     given_up: list[Sequence] = []
     ends_s = begins_s
     for share in shares:
-        others, needed_s = _late(share, begins_s, step_s)
+        others, needed_s = _late(share, sharing, begins_s, step_s)
         given_up += others
         ends_s += needed_s
     return given_up, ends_s
 
 
-def _late(share: Share, begins_s: float, step_s: float) -> tuple[list[Sequence], float]:
+def _late(share: Share, sharing: "_Sharing", begins_s: float, step_s: float) -> tuple[list[Sequence], float]:
     taken: list[tuple[float, int, Sequence]] = []
     given_up: list[Sequence] = []
-    ends_s, step_due_s = begins_s, -math.inf
+    needed_s, step_due_s = 0.0, -math.inf
     for number, (due_s, needs_s, sequence) in enumerate(share.candidates):
-        if ends_s + needs_s / share.part > step_due_s:
-            ends_s, step_due_s = ends_s + step_s, math.inf
-        ends_s += needs_s / share.part
+        needed_s += needs_s
+        if begins_s + sharing.elapsed_s(needed_s, share.weight) > step_due_s:
+            begins_s, step_due_s = begins_s + step_s, math.inf
         step_due_s = min(step_due_s, due_s)
         heappush(taken, (-needs_s, number, sequence))
-        if ends_s > due_s:
+        if begins_s + sharing.elapsed_s(needed_s, share.weight) > due_s:
             longest_s, _, longest = heappop(taken)
-            ends_s += longest_s / share.part
+            needed_s += longest_s
             given_up.append(longest)
-    return given_up, -sum(longest_s for longest_s, _, _ in taken)
+    return given_up, needed_s
+
+
+class _Sharing:
+    """Tenants who are served side by side by their weights, until each has had what it wants."""
+
+    def __init__(self, shares: list[Share]):
+        wants = sorted((sum(c.needs_s for c in share.candidates) / share.weight, share.weight) for share in shares)
+        self._levels = [level for level, _ in wants]
+        """What each wants, relative to its weight."""
+        self._had_s = [0.0, *accumulate(level * weight for level, weight in wants)]
+        self._weights = [0.0, *accumulate(weight for _, weight in wants)]
+
+    def elapsed_s(self, needed_s: float, weight: float) -> float:
+        """Tells how long it takes until one of this weight has had so much: the others have as much by their weights, and no more than they want."""
+        level = needed_s / weight
+        content = bisect_left(self._levels, level)
+        return self._had_s[content] + level * (self._weights[-1] - self._weights[content])

@@ -44,9 +44,7 @@ class Triage:
                 continue
             if not step_s:
                 begins_s, step_s = self._live_steps(step)
-            weights = {tenant: self._weights.get(tenant, 1.0) for tenant in hopeful}
-            present = sum(weights.values())
-            shares = [Share(weights[tenant] / present, self._candidates(step, those)) for tenant, those in hopeful.items()]
+            shares = [Share(self._weights.get(tenant, 1.0), list(self._candidates(step, those))) for tenant, those in hopeful.items()]
             given_up, begins_s = late(shares, begins_s, step_s)
             for sequence in given_up:
                 step.waiting.defer(sequence, sequence.arrived_s + HORIZON_S)

@@ -17,6 +17,7 @@ class Waiting:
 
     def __init__(self, weights: Mapping[str, float] = NO_WEIGHTS):
         self.tokens = 0
+        self.deferrals_total = 0
         self._accounts = {lane: Accounts(weights) for lane in Lane}
         self._queues: dict[Lane, dict[str, list[Sequence]]] = {lane: {} for lane in Lane}
 
@@ -75,6 +76,7 @@ class Waiting:
         self.remove(sequence)
         sequence.urgency = (until_s, sequence.urgency[1])
         self.push(sequence)
+        self.deferrals_total += 1
 
     def oldest(self, lane: Lane) -> Sequence | None:
         """Finds the sequence of a lane that arrived first."""

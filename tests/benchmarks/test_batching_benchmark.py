@@ -1,16 +1,19 @@
 """The parts of `python -m benchmarks.batching` that need no engine: arrivals, policies, the simulator and what is made of their figures."""
 
+import json
 import math
 from itertools import islice
 from xml.etree import ElementTree as ET
 
 import pytest
 
+from benchmarks import report
+from benchmarks.batching import fleet
 from benchmarks.batching.arrivals import Arrival, Ask, Bursts, Lengths, flex, live
 from benchmarks.batching.frontier import Point, best_within, frontier
 from benchmarks.batching.outcome import Goal, Outcome, Watched, quantile
 from benchmarks.batching.parts import step_model
-from benchmarks.batching.policies import Contender, adaptive, fixed_settings, known
+from benchmarks.batching.policies import Contender, Size, adaptive, fixed_settings, known
 from benchmarks.batching.policies.batches import SizeOrTimeout, StaticBatch
 from benchmarks.batching.policies.capped import Aimd, Regression
 from benchmarks.batching.serving import Run, Span
@@ -21,7 +24,7 @@ from pipeline.scheduling.batch import Batch
 from pipeline.scheduling.pace import Targets
 from pipeline.scheduling.policy import FirstCome
 from pipeline.scheduling.sequence import Lane, Sequence
-from pipeline.scheduling.step_model import StepModel, Terms
+from pipeline.scheduling.step_model import Load, StepModel, Terms
 
 COSTS = Costs(Terms(step=0.006, prefill_tokens=1e-4, decodes=2e-4), scatter=0.0)
 SPAN = Span(settle_s=0.5, measured_s=2.0, grace_s=1.0)
@@ -232,3 +235,25 @@ def test_the_step_model_is_judged_by_what_it_said_before_and_by_what_repeats():
     assert result["rows"][0]["error_p95"] < 0.02
     assert result["repeated"][0]["spread_p95"] < 0.01
     assert result["repeated"][0]["missed"] < 0.02
+
+
+def test_a_fleet_on_paper_begins_with_what_a_worker_learned(tmp_path, monkeypatch):
+    """Every contender serves the same requests, dealt out to both workers, which work side by side."""
+    model = StepModel()
+    for size in range(1, 200):
+        load = Load()
+        load.decodes, load.kv_tokens = size % 32, 50 * (size % 32)
+        load.add_chunk(0, 1 + size % 7)
+        model.observe(load, COSTS.terms.step + COSTS.terms.decodes * load.decodes + COSTS.terms.prefill_tokens * load.prefill_tokens)
+    kept = tmp_path / "learned.json"
+    kept.write_text(json.dumps(model.to_json()))
+    for name, value in {"SIZE": Size(32, 256), "LENGTHS": Lengths(), "LOADS": (0.4,), "SHORT_SPAN": SPAN}.items():
+        monkeypatch.setattr(fleet, name, value)
+    monkeypatch.setattr(report, "OUT", tmp_path)
+    fleet.main(workers=2, learned=kept, is_short=True)
+    told = json.loads((tmp_path / "batching-fleet.json").read_text())
+    assert told["costs_s"]["step"] == pytest.approx(COSTS.terms.step, rel=0.1)
+    assert len(told["rows"]) == 1 + len(known(0.1))
+    assert len({row["live"] for row in told["rows"]}) == 1
+    assert told["rows"][0]["what"] == "adaptive"
+    assert 0.75 < told["rows"][0]["of_flex_alone"] < 1.5

@@ -51,7 +51,7 @@ class Explained(FakeEngine):
         return self.batches
 
 
-STATS = EngineStats(running=4, waiting=4, waiting_tokens=99, kv_blocks_used=30, kv_blocks_total=40, preemptions_total=2)
+STATS = EngineStats(running=4, waiting=4, waiting_tokens=99, kv_blocks_used=30, kv_blocks_total=40, preemptions_total=2, deferrals_total=3)
 
 
 def test_a_report_sums_up_what_is_recent():
@@ -111,7 +111,7 @@ def test_top_once_is_a_table(command: Command, tmp_path: Path):
         done = command("top", *flags, "--data-dir", tmp_path)
         assert done.code == 0
         assert f"worker {os.getpid()}" in done.out
-        for told in ("running 4  waiting 4 (99 tokens)", "step 10.0 ms, predicted 9.0 ms", "30/40", "max_sequences 7", "preempted 2"):
+        for told in ("running 4  waiting 4 (99 tokens)", "step 10.0 ms, predicted 9.0 ms", "30/40", "max_sequences 7", "preempted 2", "deferred 3"):
             assert told in done.out
         rows = [line.split() for line in done.out.splitlines()]
         assert ["default", "0", "1", "20", "4"] in rows

@@ -77,6 +77,19 @@ def test_those_who_wait_side_by_side_have_a_part_of_each_step():
     """Alone both of a tenant's would be on time; beside another one is. All that is kept comes before those of the next lane."""
     mine, others = candidates((2.0, 1.0), (2.1, 1.0)), candidates((9.0, 1.0))
     assert late([Share(1.0, mine)], 0.0, 0.0) == ([], 2.0)
-    given_up, ends_s = late([Share(0.5, mine), Share(0.5, others)], 0.0, 0.0)
+    given_up, ends_s = late([Share(1.0, mine), Share(1.0, others)], 0.0, 0.0)
     assert len(given_up) == 1
     assert ends_s == 2.0
+
+
+def test_whoever_wants_little_takes_no_more_than_that_from_the_others():
+    """A crowd is delayed by what three others want, not to a quarter of its speed."""
+    crowd = candidates(*[(0.1 * (number + 1) + 0.35, 0.1) for number in range(10)])
+    others = [candidates((9.0, 0.1)) for _ in range(3)]
+    assert late([Share(1.0, crowd), *(Share(1.0, one) for one in others)], 0.0, 0.0)[0] == []
+
+
+def test_a_greater_weight_is_a_greater_part():
+    """Three times the weight: of four tokens three, so that what waits for one needs a third more."""
+    assert late([Share(3.0, candidates((1.34, 1.0))), Share(1.0, candidates((9.0, 1.0)))], 0.0, 0.0)[0] == []
+    assert len(late([Share(3.0, candidates((1.32, 1.0))), Share(1.0, candidates((9.0, 1.0)))], 0.0, 0.0)[0]) == 1

@@ -3,7 +3,6 @@
 from random import Random
 
 from pipeline.scheduling.pace import Targets
-from pipeline.scheduling.policy import FirstCome
 from pipeline.scheduling.sequence import Group, Lane, Sequence
 from tests.scheduling.machine import Machine, adaptive
 
@@ -44,6 +43,7 @@ def test_where_there_is_time_for_all_nobody_is_deferred():
     machine.run(0.3)
     assert all(machine.first_s[key] <= TARGET.ttft_s for key in keys)
     assert sorted(keys, key=lambda key: machine.first_s[key]) == keys
+    assert machine.scheduler.waiting.deferrals_total == 0
 
 
 def test_a_long_prompt_gives_way_to_the_short_ones_behind_it():
@@ -54,6 +54,7 @@ def test_a_long_prompt_gives_way_to_the_short_ones_behind_it():
     machine.run(1.0)
     assert all(machine.first_s[one.key] - one.arrived_s <= TARGET.ttft_s for one in short)
     assert machine.first_s[long.key] < 0.5
+    assert machine.scheduler.waiting.deferrals_total == 1
 
 
 def test_what_is_found_in_the_cache_is_not_taken_for_work():
@@ -105,9 +106,8 @@ def test_tenants_are_judged_by_their_share():
 
 def test_without_a_target_nobody_is_deferred():
     """First come, first served, in both lanes of live work."""
-    ours, plain = Machine(adaptive()), Machine(adaptive())
-    plain.scheduler.policy = FirstCome()
-    assert ours.scheduler.policy._pace.has_due_times is False
+    ours = Machine(adaptive())
     keys = [ours.send(200, 4, lane).key for lane in (Lane.DEFAULT, Lane.DEFAULT, Lane.PRIORITY)]
     ours.run(1.0)
     assert sorted(keys, key=lambda key: ours.first_s[key]) == [keys[2], keys[0], keys[1]]
+    assert ours.scheduler.waiting.deferrals_total == 0

@@ -5,13 +5,12 @@ from typing import Any
 
 from benchmarks.batching.outcome import Outcome
 from benchmarks.batching.policies import Contender, adaptive, known
-from benchmarks.batching.simulator import Costs, SimulatedServer
+from benchmarks.batching.simulator import NORMAL_P95, Costs, SimulatedServer
 from benchmarks.batching.stage import Baseline, Stage
 from benchmarks.report import show
 from pipeline.scheduling.pace import Targets
 
 STEPS = 2.0
-NORMAL_P95 = 1.96
 
 
 def run(stage: Stage, model: str, *, rounds: int, is_short: bool) -> dict[str, Any]:  # noqa: ARG001 -- as every part

@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.batching.arrivals import Ask, Lengths
 from benchmarks.batching.outcome import quantile
-from benchmarks.batching.policies import ROWS, Contender, adaptive
+from benchmarks.batching.policies import SIZE, Contender, adaptive
 from benchmarks.batching.serving import Server
 from benchmarks.batching.stage import Stage
 from benchmarks.host import stolen_ticks
@@ -57,7 +57,7 @@ class Crowd:
         """Runs steps without end, and shows what was in each."""
         source = random.Random(f"crowd {self.seed}")  # noqa: S311 -- a workload, not a secret
         while True:
-            size = round(ROWS ** source.random())
+            size = round(SIZE.sequences ** source.random())
             for _ in range(CROWD_STEPS):
                 yield self._step(size, source)
 

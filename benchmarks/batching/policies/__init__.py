@@ -1,38 +1,55 @@
 """Known controllers as policies of the same scheduler. All but one are given live work first, which most of them leave to the operator."""
 
+from typing import NamedTuple
+
 from benchmarks.batching.policies.base import Contender
 from benchmarks.batching.policies.batches import SizeOrTimeout, StaticBatch
 from benchmarks.batching.policies.capped import Aimd, Regression
 from benchmarks.batching.policies.fixed import Chunked
 from pipeline.scheduling.adaptive import Adaptive
 from pipeline.scheduling.pace import Targets
-from pipeline.scheduling.policy import FirstCome
+from pipeline.scheduling.policy import FirstCome, Policy
 from pipeline.scheduling.step_model import StepModel
 
-__all__ = ["Contender", "adaptive", "fixed_settings", "known"]
+__all__ = ["SIZE", "Contender", "Size", "adaptive", "fixed_settings", "known"]
 
-ROWS = 64
-BUDGET_TOKENS = 1_024
-BATCH = 32
+FIRST_COME = "token budget, FCFS (vLLM)"
 TIMEOUT_S = 0.01
 UNCUT = 1_024
 
 
-def adaptive(name: str, model: StepModel, targets: Targets) -> Contender:
+class Size(NamedTuple):
+    """How large an engine is: rows, and tokens of a step."""
+
+    sequences: int = 64
+    tokens: int = 1_024
+
+
+SIZE = Size()
+
+
+def adaptive(name: str, model: StepModel, targets: Targets, size: Size = SIZE) -> Contender:
     """The policy that serves, told nothing but targets."""
-    return Contender(name=name, policy=Adaptive(model, targets), most_sequences=ROWS, token_budget=BUDGET_TOKENS)
+    return Contender(name=name, policy=Adaptive(model, targets), most_sequences=size.sequences, token_budget=size.tokens)
 
 
-def known(ttft_s: float) -> list[Contender]:
-    """The known controllers. Those that want a latency goal get half the target: a request waits for the rest of one step and is in the next."""
-    goal_s = ttft_s / 2
+def known(ttft_s: float, size: Size = SIZE) -> list[Contender]:
+    """The known controllers; batches of fixed size have half the rows.
+
+    Those that want a latency goal get half the target: a request waits for the rest of one step and is in the next.
+    """
+    goal_s, batch = ttft_s / 2, size.sequences // 2
+    policies: list[tuple[str, Policy]] = [
+        (f"static batch of {batch}", StaticBatch(batch)),
+        (f"size {batch} or {1_000 * TIMEOUT_S:.0f} ms (Triton)", SizeOrTimeout(batch, TIMEOUT_S)),
+        ("regression (BentoML)", Regression(goal_s, size.sequences)),
+        ("AIMD (Clipper)", Aimd(goal_s, size.sequences)),
+        (FIRST_COME, FirstCome()),
+        ("token budget, priorities (vLLM)", FirstCome()),
+    ]
     return [
-        Contender(name=f"static batch of {BATCH}", policy=StaticBatch(BATCH)),
-        Contender(name=f"size {BATCH} or {1_000 * TIMEOUT_S:.0f} ms (Triton)", policy=SizeOrTimeout(BATCH, TIMEOUT_S)),
-        Contender(name="regression (BentoML)", policy=Regression(goal_s, ROWS)),
-        Contender(name="AIMD (Clipper)", policy=Aimd(goal_s, ROWS)),
-        Contender(name="token budget, FCFS (vLLM)", policy=FirstCome(), has_one_lane=True),
-        Contender(name="token budget, priorities (vLLM)", policy=FirstCome()),
+        Contender(name=name, policy=policy, most_sequences=size.sequences, token_budget=size.tokens, has_one_lane=name == FIRST_COME)
+        for name, policy in policies
     ]
 
 
