@@ -29,8 +29,8 @@ log = structlog.get_logger(__name__)
 
 POLL_RECORDS = 64
 """Records per poll: decoding and tokenising that many costs about as much as a step, so running streams do not stall."""
-REFUSING_SHARE, REFUSING_S = 0.05, 0.01
-"""Part of the worker's time for records of tenants above their rate, and how much of it at once: answers cost less together."""
+REFUSING_S = 0.01
+"""Time for records of tenants above their rate between two steps."""
 CALM_S = 1.0
 """After so long without a request of anybody else there is as much time for them as they take."""
 NOTHING = Job(prompt_tokens=0, max_output_tokens=0, choices=1, work=None)
@@ -50,6 +50,8 @@ class Intake:
     limits: Limits
     metrics: Metrics
     transit: Transit
+    refusals_per_s: float
+    """Refusals of tenants above their rates, while others have requests: each costs the worker, its producer and the log."""
     clock_s: Callable[[], float] = time.monotonic
     wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
     is_open: bool = True
@@ -57,8 +59,8 @@ class Intake:
     """When the last poll returned: what comes with the next one arrives after it, or was held back in the log."""
     _aside: deque[tuple[Record, Arrival, int]] = field(default_factory=deque)
     """Records that would be refused for their tenants' rates, with the epochs of their partitions, which pause meanwhile: a poll's, at most."""
-    _refusing_s: float = 0.0
-    """Time that has come together for them."""
+    _refusals: float = 0.0
+    """How many of them may be refused, as time has passed."""
     _taken_s: float = -math.inf
     """When a record was last taken without having been set aside."""
     _candidates: list[Candidate] = field(default_factory=list)
@@ -103,23 +105,22 @@ class Intake:
             self._aside.append((record, arrival, self.answers.epoch(record.partition)))
 
     def _work_off(self, past_s: float) -> None:
-        """Takes what was set aside: as much as there is time for, and those that would not be refused any more.
+        """Takes what was set aside: as much as may be refused, together, and those that would not be refused any more.
 
         Args:
-            past_s: How much time has passed since the last call; a share of it is for this.
+            past_s: How much time has passed since the last call.
         """
-        self._refusing_s = self._refusing_s + REFUSING_SHARE * past_s if self._aside else 0.0
+        self._refusals = self._refusals + self.refusals_per_s * past_s if self._aside else 0.0
         now_s = self.clock_s()
         is_calm = now_s - self._taken_s > CALM_S and not any(engine.has_work() for engine in self.engines.values())
-        may_refuse = is_calm or self._refusing_s >= REFUSING_S
-        until_s = now_s + max(self._refusing_s, REFUSING_S)
+        may_refuse = is_calm or self._refusals >= len(self._aside)  # all at once: answers cost less together
+        until_s = now_s + REFUSING_S
         while self._aside and (not self._is_above_its_rate(self._aside[0][0]) or (may_refuse and self.clock_s() < until_s)):
             record, arrival, epoch = self._aside.popleft()
+            self._refusals = max(self._refusals - 1.0, 0.0)
             if self.assignments.owns(record.partition) and self.answers.epoch(record.partition) == epoch:  # else it will be fetched again
                 self._take(record, arrival)
                 self._decide()  # each by itself: what one takes of the rate, the next one may lack
-        if may_refuse:
-            self._refusing_s = 0.0
 
     def _is_above_its_rate(self, record: Record) -> bool:
         return self.admission.quotas.blocks(self.answers.routes.tenant(record.partition.topic), self.clock_s())

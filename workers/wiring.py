@@ -57,6 +57,7 @@ def build_loop(settings: Settings, transport: Transport, engines: Mapping[str, E
             limits=settings.limits.records,
             metrics=metrics,
             transit=transit,
+            refusals_per_s=settings.rate_limits.refusals_per_s,
         ),
         admission=admission,
         answers=answers,

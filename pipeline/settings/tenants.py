@@ -37,6 +37,9 @@ class RateLimitSettings(RateSettings):
         default_factory=dict, description="rates by tenant, each in place of the default's; what it leaves out is not limited"
     )
     burst_s: float = Field(default=60.0, gt=0.0, le=86_400.0, description="how many seconds' worth of its rate a tenant may use at once")
+    refusals_per_s: float = Field(
+        default=50.0, gt=0.0, le=100_000.0, description="refusals in a second while other tenants have requests; the rest waits in the log"
+    )
     redis_url: SecretStr | None = Field(default=None, description="Redis in which workers share the rates; unset: each worker counts alone")
     redis_timeout_ms: int = Field(default=50, ge=1, le=1_000, description="longest wait for Redis; one question is asked per poll")
     on_redis_loss: StoreLoss = Field(

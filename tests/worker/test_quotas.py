@@ -35,9 +35,9 @@ def test_a_tenant_that_floods_is_refused_with_a_retry_time_and_the_others_go_on(
     worker.run_until(lambda: worker.lag() == 0)
 
 
-def exhausted(bench):
+def exhausted(bench, **rates: float):
     """A worker whose tenant `flood` has used its minute."""
-    worker = bench(rate_limits={"tenants": {"flood": {"requests_per_minute": 1}}}, **TENANTS)
+    worker = bench(rate_limits={"tenants": {"flood": {"requests_per_minute": 1}}, **rates}, **TENANTS)
     publish_as_flood(worker, "first", max_tokens=1)
     worker.run_until_closed("first")
     return worker
@@ -60,6 +60,20 @@ def test_a_flood_is_refused_behind_those_who_may_go(bench):
     assert {worker.closing(name).code for name in names} == {"rate_limited"}
     heard = [record.key.decode() for record in sorted(worker.records, key=lambda record: record.timestamp_ms) if record.key != b"first"]
     assert heard[0] == "g"
+    worker.run_until(lambda: lag_of_flood(worker) == 0)
+
+
+def test_while_others_have_requests_few_are_refused(bench):
+    """The rest waits in the log, and is refused once nobody else has any: here none at all before, and ten after."""
+    worker = exhausted(bench, refusals_per_s=0.01)
+    names = [f"f{number}" for number in range(10)]
+    for name in names:
+        publish_as_flood(worker, name, max_tokens=3)
+    worker.publish("g", prompt="x", max_tokens=200, ignore_eos=True)
+    worker.run_until_closed("g")
+    assert not any(worker.events(name) for name in names)
+    worker.run_until_closed(*names)
+    assert {worker.closing(name).code for name in names} == {"rate_limited"}
     worker.run_until(lambda: lag_of_flood(worker) == 0)
 
 
