@@ -29,8 +29,9 @@ log = structlog.get_logger(__name__)
 
 POLL_RECORDS = 64
 """Records per poll: decoding and tokenising that many costs about as much as a step, so running streams do not stall."""
-REFUSING_S = 0.01
-"""Time for records of tenants above their rate between two steps."""
+REFUSED_TOGETHER, REFUSING_S = 8, 0.01
+"""Records of tenants above their rate that are refused together, since that costs less, and the longest time for it: first tokens come after
+them, in the producer and with whoever reads."""
 CALM_S = 1.0
 """After so long without a request of anybody else there is as much time for them as they take."""
 NOTHING = Job(prompt_tokens=0, max_output_tokens=0, choices=1, work=None)
@@ -113,11 +114,11 @@ class Intake:
         self._refusals = self._refusals + self.refusals_per_s * past_s if self._aside else 0.0
         now_s = self.clock_s()
         is_calm = now_s - self._taken_s > CALM_S and not any(engine.has_work() for engine in self.engines.values())
-        may_refuse = is_calm or self._refusals >= len(self._aside)  # all at once: answers cost less together
-        until_s = now_s + REFUSING_S
-        while self._aside and (not self._is_above_its_rate(self._aside[0][0]) or (may_refuse and self.clock_s() < until_s)):
+        is_due = self._refusals >= min(len(self._aside), REFUSED_TOGETHER)
+        refusals, until_s = math.inf if is_calm else self._refusals if is_due else 0.0, now_s + REFUSING_S
+        while self._aside and (not self._is_above_its_rate(self._aside[0][0]) or (refusals >= 1.0 and self.clock_s() < until_s)):
             record, arrival, epoch = self._aside.popleft()
-            self._refusals = max(self._refusals - 1.0, 0.0)
+            refusals, self._refusals = refusals - 1.0, max(self._refusals - 1.0, 0.0)
             if self.assignments.owns(record.partition) and self.answers.epoch(record.partition) == epoch:  # else it will be fetched again
                 self._take(record, arrival)
                 self._decide()  # each by itself: what one takes of the rate, the next one may lack
