@@ -35,7 +35,7 @@ PARTS: dict[str, Part] = {
 }
 PLOTS = Path(__file__).parents[1] / "plots"
 BURSTS = Bursts(per_s=0.0, period_s=1.5, burst_s=0.15)
-SPAN = Span(settle_s=0.7, measured_s=6.0, grace_s=10.0)
+SPAN, SHORT_SPAN = Span(settle_s=0.7, measured_s=6.0, grace_s=10.0), Span(settle_s=0.7, measured_s=3.0, grace_s=10.0)
 SLOW_BURSTS = Bursts(per_s=0.0, period_s=10.0, burst_s=1.0)
 SLOW_SPAN = Span(settle_s=5.0, measured_s=20.0, grace_s=60.0)
 """For a model whose steps take a third of a second."""
@@ -66,7 +66,7 @@ def _measure(name: str, arguments: argparse.Namespace) -> dict[str, dict[str, An
     stage = Stage(
         server=server,
         lengths=Lengths(),
-        span=SLOW_SPAN if is_slow else SPAN,
+        span=SLOW_SPAN if is_slow else SHORT_SPAN if arguments.short else SPAN,
         bursts=SLOW_BURSTS if is_slow else BURSTS,
         baseline_rounds=2 if arguments.short else 3,
     )
@@ -83,7 +83,7 @@ def _measure(name: str, arguments: argparse.Namespace) -> dict[str, dict[str, An
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.batching", description=package.__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--short", action="store_true", help="fewer settings and loads, the shipped model alone: under two minutes")
+    parser.add_argument("--short", action="store_true", help="fewer settings and loads, shorter runs, the shipped model alone: a few minutes")
     parser.add_argument("--models", type=lambda text: text.split(","), help=f"of {', '.join(NAMES)}")
     parser.add_argument("--parts", type=lambda text: text.split(","), default=list(PARTS), help=f"of {', '.join(PARTS)}")
     parser.add_argument("--rounds", type=int, help="runs of each contender, with other arrivals each time")
@@ -99,6 +99,10 @@ def _arguments() -> argparse.Namespace:
     arguments.rounds = arguments.rounds or (1 if arguments.short else 2)
     if unknown := {*arguments.models} - {*NAMES} | {*arguments.parts} - {*PARTS}:
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
+    if (arguments.fleet is not None and arguments.fleet < 1) or (arguments.learned is not None and not arguments.fleet):
+        parser.error("--fleet takes at least one worker, and --learned goes with it")
+    if arguments.learned is not None and not arguments.learned.is_file():
+        parser.error(f"no such file: {arguments.learned}")
     return arguments
 
 
