@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.batching.arrivals import Arrival, Bursts, Lengths, flex, live
+from benchmarks.batching.arrivals import Bursts, Lengths, flex
 from benchmarks.batching.outcome import Goal, Outcome
 from benchmarks.batching.policies import Contender, Size, adaptive, known
 from benchmarks.batching.serving import Run, Span
-from benchmarks.batching.simulator import NORMAL_P95, Costs, SimulatedServer, shares
+from benchmarks.batching.simulator import Costs, SimulatedServer, shares
 from benchmarks.batching.stage import Baseline, Stage
 from benchmarks.report import publish
 from pipeline.scheduling.pace import Targets
@@ -69,23 +69,16 @@ def main(*, workers: int, learned: Path | None, is_short: bool) -> None:
 
 def costs_of(path: Path) -> Costs:
     """Reads step times that a worker keeps in its data folder."""
-    model = StepModel.from_json(json.loads(path.read_text(encoding="utf-8")))
-    return Costs(model.seconds, scatter=(model.error_p95 or 0.0) / NORMAL_P95)
-
-
-def dealt_out(stage: Stage, per_s: float, workers: int, *, seed: int) -> list[list[Arrival]]:
-    """Draws the live requests of a fleet, each worker's for itself: a burst comes to all at once."""
-    bursts = Bursts(per_s=per_s, period_s=stage.bursts.period_s, burst_s=stage.bursts.burst_s)
-    arrivals = live(stage.lengths, bursts, stage.span.end_s, seed)
-    return shares(arrivals, workers, partitions=workers * PARTITIONS_PER_WORKER, seed=seed)
+    return Costs.learned(StepModel.from_json(json.loads(path.read_text(encoding="utf-8"))))
 
 
 def _at(load: float, stage: Stage, baseline: Baseline, costs: Costs, workers: int, goal: Goal) -> list[dict[str, Any]]:
-    dealt = dealt_out(stage, workers * stage.rate(load, baseline.flex), workers, seed=1)
+    arrivals = stage.arrivals(workers * stage.rate(load, baseline.flex), seed=1)  # a burst comes to all workers at once
+    dealt = shares(arrivals, workers, partitions=workers * PARTITIONS_PER_WORKER, seed=1)
     totals: dict[str, Outcome] = {}
-    for worker, arrivals in enumerate(dealt):
+    for worker, own in enumerate(dealt):
         for contender in _contenders(baseline, goal):
-            run = Run(_server(costs, worker), contender, stage.span, arrivals, flex(stage.lengths, worker))
+            run = Run(_server(costs, worker), contender, stage.span, own, flex(stage.lengths, worker))
             totals.setdefault(contender.name, Outcome()).add(run.go())
     rows = []
     for name, total in totals.items():

@@ -17,7 +17,7 @@ from pipeline.scheduling.explanation import ClosedBatch
 from pipeline.scheduling.scheduler import Scheduler
 from pipeline.scheduling.sequence import Lane
 from pipeline.scheduling.sequence import Sequence as Sequence_
-from pipeline.scheduling.step_model import Load, Terms
+from pipeline.scheduling.step_model import Load, StepModel, Terms
 
 NORMAL_P95 = 1.96
 """How many sigmas 95 of 100 of a normal distribution stay within."""
@@ -36,6 +36,11 @@ class Costs:
     terms: Terms
     scatter: float = 0.05
     between: float = 0.0
+
+    @classmethod
+    def learned(cls, model: StepModel, between: float = 0.0) -> "Costs":
+        """Takes what a model has learned; its errors stand for the scatter."""
+        return cls(model.seconds, scatter=(model.error_p95 or 0.0) / NORMAL_P95, between=between)
 
     def to_json(self) -> dict[str, float]:
         """As it is written down."""

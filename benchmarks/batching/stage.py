@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from benchmarks.batching.arrivals import Bursts, Lengths, flex, live
+from benchmarks.batching.arrivals import Arrival, Bursts, Lengths, flex, live
 from benchmarks.batching.outcome import Goal, Outcome
 from benchmarks.batching.policies import SIZE, Size, adaptive
 from benchmarks.batching.policies.base import Contender
@@ -51,9 +51,13 @@ class Stage:
 
     def one(self, contender: Contender, *, seed: int, per_s: float, has_backlog: bool = True) -> Outcome:
         """One run."""
-        bursts = Bursts(per_s=per_s, period_s=self.bursts.period_s, burst_s=self.bursts.burst_s)
-        arrivals = live(self.lengths, bursts, self.span.end_s, seed) if per_s else []
+        arrivals = self.arrivals(per_s, seed=seed) if per_s else []
         return Run(self.server, contender, self.span, arrivals, flex(self.lengths, seed) if has_backlog else None).go()
+
+    def arrivals(self, per_s: float, *, seed: int) -> list[Arrival]:
+        """Draws the live requests of a run."""
+        bursts = Bursts(per_s=per_s, period_s=self.bursts.period_s, burst_s=self.bursts.burst_s)
+        return live(self.lengths, bursts, self.span.end_s, seed)
 
     def round(self, contenders: Sequence[Contender], *, seed: int, per_s: float) -> list[Outcome]:
         """One run of each, in an order that turns from round to round."""

@@ -5,7 +5,7 @@ from typing import Any
 
 from benchmarks.batching.outcome import Outcome
 from benchmarks.batching.policies import Contender, adaptive, known
-from benchmarks.batching.simulator import NORMAL_P95, Costs, SimulatedServer
+from benchmarks.batching.simulator import Costs, SimulatedServer
 from benchmarks.batching.stage import Baseline, Stage
 from benchmarks.report import show
 from pipeline.scheduling.pace import Targets
@@ -41,7 +41,7 @@ def learned_costs(contender: Contender, outcome: Outcome) -> Costs:
     """Takes the step times that an adaptive contender has learned in the end, and what passed between its steps."""
     model = contender.policy.model  # type: ignore[attr-defined] -- the adaptive one has it
     between_s = outcome.seconds / len(outcome.step_s) - outcome.mean_step_s
-    return Costs(model.seconds, scatter=(model.error_p95 or 0.0) / NORMAL_P95, between=max(between_s, 0.0))
+    return Costs.learned(model, between=max(between_s, 0.0))
 
 
 def _row(name: str, real: Outcome, paper: Outcome) -> dict[str, Any]:
